@@ -1,0 +1,17 @@
+//! From SQL over several departments to a released answer.
+//!
+//! The rooms, in the order a query passes through them:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`error`] | errors by blame, with code, exit code and mend |
+//! | [`schema`] | the types that cross between departments |
+//! | [`catalog`] | what a department publishes about its tables, and how they are read |
+//! | [`policy`] | a department's rules, per column and use |
+//! | [`plan`] | `JointPlan`: its types, canonical encoding, digest |
+//!
+//! Only `planner` and `local` name DataFusion. Nothing here knows of sockets, tonic or the clock.
+
+pub mod error;
+pub mod plan;
+pub mod schema;
