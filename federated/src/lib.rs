@@ -12,6 +12,8 @@
 //!
 //! Only `planner` and `local` name DataFusion. Nothing here knows of sockets, tonic or the clock.
 
+pub mod catalog;
 pub mod error;
 pub mod plan;
+pub mod policy;
 pub mod schema;
