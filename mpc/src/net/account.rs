@@ -74,11 +74,12 @@ impl Account {
     }
 }
 
-/// Adds one frame to a digest: step tag, length (u64, little-endian), payload.
+/// Adds one frame to a digest, as it would stand on a wire.
 fn absorb(hasher: &mut blake3::Hasher, tag: [u8; 8], payload: &[u8]) {
-    let mut head = [0; 16];
-    head[..8].copy_from_slice(&tag);
-    head[8..].copy_from_slice(&(payload.len() as u64).to_le_bytes());
-    hasher.update(&head);
+    let head = super::frame::Head {
+        length: payload.len(),
+        tag,
+    };
+    hasher.update(&head.encode());
     hasher.update(payload);
 }

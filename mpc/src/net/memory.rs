@@ -41,7 +41,6 @@ pub struct MemoryLink {
 }
 
 /// Links of `participants` (at most 255) participants `#0, #1, ...`, all connected with all.
-///
 #[must_use]
 pub fn network(participants: usize) -> Vec<MemoryLink> {
     let count = u8::try_from(participants).unwrap_or(u8::MAX);
@@ -144,7 +143,7 @@ impl Link for MemoryLink {
     }
 
     fn send(&mut self, to: Participant, step: &Step, payload: &[u8]) -> Result<()> {
-        let tag = step.tag();
+        let tag = super::frame::Head::new(step.tag(), payload.len())?.tag;
         let frame = Frame {
             tag,
             payload: payload.to_vec(),

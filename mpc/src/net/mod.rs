@@ -5,7 +5,16 @@
 //! frame that differs is the peer's fault and names it. This module knows nothing of shares.
 
 mod account;
+mod frame;
+mod incoming;
 pub mod memory;
+mod outgoing;
+pub mod stream;
+#[cfg(test)]
+mod stream_tests;
+pub mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use crate::error::{Error, Misbehaviour, Result};
 use std::fmt;
@@ -112,9 +121,9 @@ pub struct Traffic {
 pub struct ChannelDigest {
     /// The other end.
     pub peer: Participant,
-    /// BLAKE3 over (step tag, length, payload) of every frame sent, in order.
+    /// BLAKE3 over (length as u32, step tag, payload) of every frame sent, in order.
     pub sent: [u8; 32],
-    /// BLAKE3 over (step tag, length, payload) of every frame received, in order.
+    /// BLAKE3 over (length as u32, step tag, payload) of every frame received, in order.
     pub received: [u8; 32],
 }
 
