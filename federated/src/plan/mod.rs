@@ -321,6 +321,16 @@ impl JointPlan {
         Some([find(0)?, find(1)?, find(2)?])
     }
 
+    /// Whether a party takes part in the joint execution: it owns a fragment or computes. A result
+    /// party that does neither only receives.
+    #[must_use]
+    pub fn takes_part(&self, party: PartyIndex) -> bool {
+        self.parties
+            .get(party)
+            .is_some_and(|party| party.computing.is_some())
+            || self.fragments.iter().any(|fragment| fragment.owner == party)
+    }
+
     /// The index of a department among the parties.
     #[must_use]
     pub fn party(&self, department: &str) -> Option<PartyIndex> {
