@@ -1,0 +1,18 @@
+//! What one department runs alone, in the clear, on its own data, and the query engine itself.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`engine`] | the one configuration of the query engine, and its hash |
+//! | [`sanitise`] | the engine's errors, without the values that they quote |
+//! | fragment | runs the SQL of a fragment over the department's catalogue |
+//! | source | scans of Parquet and CSV files as the catalogue describes them |
+//! | canonical | brings text to one form, column by column |
+//! | encode | clear columns in the form in which they cross |
+//! | finish | HAVING, ORDER BY, LIMIT and projection over released values |
+//!
+//! It must not know of peers, shares or policy.
+
+pub mod engine;
+pub mod sanitise;
+
+pub use engine::{assert_engine, engine, engine_config};
