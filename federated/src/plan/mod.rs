@@ -5,6 +5,11 @@
 
 use crate::schema::{Department, ScalarType};
 
+pub(crate) mod validate;
+pub mod wire;
+
+pub use wire::{Validated, decode, digest, encode};
+
 /// The version of the plan format that this engine writes and reads.
 pub const PLAN_VERSION: u32 = 1;
 
