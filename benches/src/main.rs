@@ -1,1 +1,49 @@
-fn main() {}
+//! `veilgate-bench NAME [options]`: one harness; one JSON line per run on stdout and nothing else.
+//! What the fields mean is said in `benches/README.md`. Timings are reported, never asserted.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[cfg(feature = "query")]
+mod process;
+#[cfg(feature = "query")]
+mod query;
+
+#[derive(Parser)]
+#[command(name = "veilgate-bench", about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// A whole query: Parquet files of two departments to rows, gateways as separate processes.
+    #[cfg(feature = "query")]
+    Query(query::Options),
+}
+
+fn main() -> ExitCode {
+    // The federation under test runs from this very binary.
+    #[cfg(feature = "query")]
+    if std::env::args().nth(1).is_some_and(|name| {
+        ["gateway", "sandbox", "query"].contains(&name.as_str())
+    }) {
+        return veilgate::main();
+    }
+    let arguments = Arguments::parse();
+    let outcome: Result<(), String> = match arguments.bench {
+        #[cfg(feature = "query")]
+        Bench::Query(options) => query::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
