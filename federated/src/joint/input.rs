@@ -1,0 +1,306 @@
+//! The first half of a run: sizes, keys, statements; then every input is shared or aligned.
+
+use super::blame::{Blamed, Failure, Names};
+use super::keys::{self, Purpose};
+use super::layout::{Form, Layout, Place, key_of, kind};
+use super::prepare::{Source, column_kind, pad, validity};
+use super::relation::Relation;
+use super::seeds::Seeds;
+use super::{Inputs, Progress, Run, StatementExchange, participant, size};
+use crate::error::{Code, Error, Result};
+use crate::plan::{ColumnRef, Encoding, FragmentIndex, Operator, PublicSize};
+use std::collections::BTreeMap;
+use veilgate_mpc::input::{Commitment, InputStatement, commit};
+use veilgate_mpc::net::{Link, Step};
+use veilgate_mpc::prss::Seed;
+use veilgate_mpc::psi::{AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable};
+
+/// Epsilon 1/2, delta 2^-39: the neutral party's view of the number of matches.
+fn dummies() -> Dummies {
+    Dummies::new(1, 2, 40).unwrap_or(Dummies::NONE)
+}
+
+/// The longest statement, and the longest signature.
+const MAX_STATEMENT: usize = 1 << 20;
+const MAX_SIGNATURE: usize = 4096;
+
+/// What a party holds when all that is said before shares are sent has been said.
+pub(super) struct Prepared {
+    /// The public size of each fragment.
+    sizes: Vec<usize>,
+    /// Mine, to be shared.
+    commitments: BTreeMap<FragmentIndex, Commitment>,
+    /// Everybody's, as stated.
+    statements: BTreeMap<FragmentIndex, InputStatement>,
+    /// Mine, to be aligned.
+    tables: BTreeMap<FragmentIndex, OwnerTable>,
+    /// By operator.
+    secrets: BTreeMap<usize, OwnerSecrets>,
+    /// Known to me alone; the neutral party orders matches by it.
+    private: Seed,
+}
+
+impl Run<'_> {
+    /// Sizes, keys and statements, in this order.
+    pub(super) fn prepare(
+        &self,
+        link: &mut dyn Link,
+        seeds: &Seeds,
+        inputs: Inputs,
+        statements: &mut dyn StatementExchange,
+        progress: &Progress,
+    ) -> Result<Prepared> {
+        let fragments: BTreeMap<_, _> = inputs.fragments.into_iter().collect();
+        for (index, fragment) in self.plan.fragments.iter().enumerate() {
+            if (fragment.owner == self.me) != fragments.contains_key(&index) {
+                return Err(Error::new(
+                    Code::Internal,
+                    "the inputs are not those of my fragments",
+                ));
+            }
+        }
+        progress("sizes", 0);
+        let rows = |index: &FragmentIndex| fragments.get(index).map_or(0, |f| f.rows as u64);
+        let sizes = self.sizes(link, rows).blamed(&self.blame)?;
+        progress("keys", 0);
+        let keys = keys::agree(self, link, seeds).blamed(&self.blame)?;
+        let mut prepared = Prepared {
+            sizes,
+            commitments: BTreeMap::new(),
+            statements: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            private: Seed(*seeds.own("private")?),
+        };
+        for (index, encoded) in &fragments {
+            let source = Source {
+                plan: self.plan,
+                fragment: *index,
+                encoded,
+                keys: &keys,
+                seeds,
+            };
+            progress("encode", encoded.rows as u64);
+            self.make(&source, seeds, &keys, &mut prepared)?;
+        }
+        drop(fragments);
+        progress("statements", 0);
+        self.exchange(link, statements, &mut prepared)?;
+        Ok(prepared)
+    }
+
+    /// Every owner tells every participant the public size of each of its fragments.
+    fn sizes(
+        &self,
+        link: &mut dyn Link,
+        rows: impl Fn(&FragmentIndex) -> u64,
+    ) -> std::result::Result<Vec<usize>, Failure> {
+        let mut sizes = vec![];
+        for (index, fragment) in self.plan.fragments.iter().enumerate() {
+            let headroom = match self.alignment_of(index) {
+                Some(_) => dummies().most() as u64,
+                None => 0,
+            };
+            let step = Step::new("sizes").at("fragment", index);
+            let size = match fragment.size {
+                PublicSize::Declared(most) if fragment.owner == self.me => {
+                    size::padded(rows(&index), 0, fragment.size)?;
+                    most + headroom
+                }
+                PublicSize::Declared(most) => most + headroom,
+                PublicSize::Bucket if fragment.owner == self.me => {
+                    let size = size::padded(rows(&index), headroom, fragment.size)?;
+                    for other in self.others() {
+                        link.send(participant(other), &step, &size.to_le_bytes())?;
+                    }
+                    size
+                }
+                PublicSize::Bucket => {
+                    let mut bytes = [0; 8];
+                    link.recv_into(participant(fragment.owner), &step, &mut bytes)?;
+                    let size = u64::from_le_bytes(bytes);
+                    if !size::is_bucket(size) || size < headroom {
+                        return Err(self
+                            .misbehaved(fragment.owner, "it announced a size that is no bucket")
+                            .into());
+                    }
+                    size
+                }
+            };
+            sizes.push(usize::try_from(size).map_err(|_| {
+                Error::new(Code::LimitExceeded, "a fragment of more rows than memory")
+            })?);
+        }
+        Ok(sizes)
+    }
+
+    /// My columns, committed to or ready to be aligned.
+    fn make(
+        &self,
+        source: &Source<'_>,
+        seeds: &Seeds,
+        keys: &keys::CommonKeys,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let index = source.fragment;
+        let places = self.layout.of_fragment(index);
+        let mut columns = places
+            .iter()
+            .map(|place| source.column(*place))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some((operator, class)) = self.alignment_of(index) {
+            let tags = source.tags(self.key_column(index, class)?)?;
+            prepared.tables.insert(index, OwnerTable { tags, columns });
+            let common = keys.get(&Purpose::Dummies(operator));
+            let common = common.ok_or_else(|| Error::new(Code::Internal, "no dummies' key"))?;
+            let pairwise = (0..self.plan.parties.len())
+                .filter(|peer| *peer != self.me && self.plan.takes_part(*peer))
+                .map(|peer| {
+                    let seed = seeds.pair(peer, &format!("masks/{operator}"))?;
+                    Ok((participant(peer), Seed(*seed)))
+                })
+                .collect::<Result<_>>()?;
+            let secrets = OwnerSecrets {
+                common: Seed(**common),
+                private: Seed(*seeds.own(&format!("order/{operator}"))?),
+                pairwise,
+            };
+            prepared.secrets.insert(operator, secrets);
+            return Ok(());
+        }
+        let size = prepared.sizes[index];
+        for column in &mut columns {
+            pad(column, size);
+        }
+        columns.push(validity(source.encoded.rows, size));
+        let entropy = Seed(*seeds.own(&format!("inputs/{index}"))?);
+        let me = participant(self.me);
+        let commitment = commit(
+            &input_step(index),
+            me,
+            &self.computing,
+            size,
+            columns,
+            &entropy,
+        );
+        prepared
+            .commitments
+            .insert(index, commitment.blamed(&self.blame)?);
+        Ok(())
+    }
+
+    /// Every owner's signed statement reaches every participant before any share is sent.
+    fn exchange(
+        &self,
+        link: &mut dyn Link,
+        statements: &mut dyn StatementExchange,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        for (index, fragment) in self.plan.fragments.iter().enumerate() {
+            if self.alignment_of(index).is_some() {
+                continue;
+            }
+            let step = Step::new("statements").at("fragment", index);
+            let signature_step = step.narrow("signature");
+            if fragment.owner == self.me {
+                let commitment = prepared.commitments.get(&index);
+                let statement = commitment.map(Commitment::statement).ok_or_else(|| {
+                    Error::new(Code::Internal, "an input that was not committed to")
+                })?;
+                let bytes = statement.encode();
+                let signature = statements.sign(&bytes)?;
+                for other in self.others() {
+                    let other = participant(other);
+                    link.send(other, &step, &bytes).blamed(&self.blame)?;
+                    link.send(other, &signature_step, &signature)
+                        .blamed(&self.blame)?;
+                }
+                prepared.statements.insert(index, statement.clone());
+                continue;
+            }
+            let owner = participant(fragment.owner);
+            let bytes = link
+                .recv_up_to(owner, &step, MAX_STATEMENT)
+                .blamed(&self.blame)?;
+            let signature = link
+                .recv_up_to(owner, &signature_step, MAX_SIGNATURE)
+                .blamed(&self.blame)?;
+            let department = &self.plan.parties[fragment.owner].department;
+            statements
+                .accept(fragment.owner, &bytes, &signature)
+                .map_err(|error| error.at(department.clone()))?;
+            let statement = InputStatement::decode(&bytes)
+                .map_err(|_| self.misbehaved(fragment.owner, "its statement does not decode"))?;
+            let mut due = self.kinds(index)?;
+            due.push(veilgate_mpc::input::ColumnKind::Bits { width: 1 });
+            if statement.columns != due || statement.rows != prepared.sizes[index] as u64 {
+                return Err(self.misbehaved(
+                    fragment.owner,
+                    "its statement is of other columns or rows than the plan and its size",
+                ));
+            }
+            prepared.statements.insert(index, statement);
+        }
+        Ok(())
+    }
+
+    /// The alignment that takes this fragment in: its operator and key class.
+    fn alignment_of(&self, fragment: FragmentIndex) -> Option<(usize, u32)> {
+        let mut operators = self.plan.operators.iter().enumerate();
+        operators.find_map(|(index, operator)| match operator {
+            Operator::Align {
+                fragments, class, ..
+            } if fragments.contains(&fragment) => Some((index, *class)),
+            _ => None,
+        })
+    }
+
+    /// Where the key of a class begins in a fragment.
+    fn key_column(&self, fragment: FragmentIndex, class: u32) -> Result<usize> {
+        let columns = self.plan.fragments.get(fragment).map(|f| &f.columns);
+        let position = columns.and_then(|columns| {
+            columns.iter().position(
+                |column| matches!(column.encoding, Encoding::KeyTag { class: c, .. } if c == class),
+            )
+        });
+        position.ok_or_else(|| Error::new(Code::Internal, "an aligned fragment without its key"))
+    }
+
+    fn kinds(&self, fragment: FragmentIndex) -> Result<Vec<veilgate_mpc::input::ColumnKind>> {
+        let places = self.layout.of_fragment(fragment).iter();
+        places
+            .map(|place| Ok(column_kind(kind(self.plan, *place)?)))
+            .collect()
+    }
+
+    /// The public description of an alignment.
+    fn align_plan(
+        &self,
+        prepared: &Prepared,
+        fragments: &[FragmentIndex],
+        neutral: usize,
+        mask_holders: &[usize],
+    ) -> Result<AlignPlan> {
+        let owners = fragments
+            .iter()
+            .zip(mask_holders)
+            .map(|(fragment, holder)| {
+                Ok(OwnerPlan {
+                    participant: participant(self.plan.fragments[*fragment].owner),
+                    mask_holder: participant(*holder),
+                    padded_rows: prepared.sizes[*fragment],
+                    columns: self.kinds(*fragment)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(AlignPlan {
+            owners,
+            neutral: participant(neutral),
+            dummies: dummies(),
+        })
+    }
+}
+
+fn input_step(fragment: FragmentIndex) -> Step {
+    Step::new("input").at("fragment", fragment)
+}

@@ -1,0 +1,136 @@
+//! From an owner's clear result to clear columns in the forms that enter, padded to the public size.
+
+use super::keys::{CommonKeys, Purpose};
+use super::layout::{Form, Kind, Place, encoding, key_of, kind};
+use super::seeds::Seeds;
+use crate::error::{Code, Error, Result};
+use crate::local::encode::{EncodedFragment, Values};
+use crate::plan::{Encoding, FragmentIndex, JointPlan};
+use veilgate_mpc::input::{ClearColumn, ColumnKind};
+use veilgate_mpc::psi::tag::Tagger;
+
+/// The shape in which a form is shared.
+pub(super) fn column_kind(kind: Kind) -> ColumnKind {
+    match kind {
+        Kind::Bits(width) => ColumnKind::Bits {
+            width: width as usize,
+        },
+        Kind::Ring64 => ColumnKind::Arith64,
+        Kind::Ring128 => ColumnKind::Arith128,
+    }
+}
+
+/// One of my fragments, while its columns are made.
+pub(super) struct Source<'a> {
+    pub(super) plan: &'a JointPlan,
+    pub(super) fragment: FragmentIndex,
+    pub(super) encoded: &'a EncodedFragment,
+    pub(super) keys: &'a CommonKeys,
+    pub(super) seeds: &'a Seeds,
+}
+
+impl Source<'_> {
+    /// One form of one column, as many rows as the fragment has.
+    pub(super) fn column(&self, (at, form): Place) -> Result<ClearColumn> {
+        let encoded = self.encoded.columns.get(at.column).ok_or_else(missing)?;
+        let due = kind(self.plan, (at, form))?;
+        Ok(match (form, &encoded.values, due) {
+            (Form::Null, _, _) => {
+                let nulls = (0..self.encoded.rows).map(|row| u64::from(encoded.is_null(row)));
+                ClearColumn::Bits {
+                    width: 1,
+                    words: nulls.collect(),
+                }
+            }
+            (Form::Value, Values::Keys(_), Kind::Bits(width)) => {
+                tag_column(&self.tags(at.column)?, width)
+            }
+            (Form::Value, Values::Ring64(words), Kind::Ring64) => {
+                ClearColumn::Arith64(words.clone())
+            }
+            (Form::Value, Values::Ring128(words), Kind::Ring128) => {
+                ClearColumn::Arith128(words.clone())
+            }
+            (Form::Value, Values::Bits { width, words }, Kind::Bits(due)) if *width == due => {
+                ClearColumn::Bits {
+                    width: due as usize,
+                    words: words.clone(),
+                }
+            }
+            // Counts are not negative.
+            (Form::Lifted, Values::Ring64(words), Kind::Ring128) => {
+                ClearColumn::Arith128(words.iter().map(|&word| u128::from(word)).collect())
+            }
+            _ => return Err(missing()),
+        })
+    }
+
+    /// The tag of every row: of the key that begins at this column, or of the unit in it.
+    pub(super) fn tags(&self, column: usize) -> Result<Vec<u128>> {
+        let at = crate::plan::ColumnRef {
+            fragment: self.fragment,
+            column,
+        };
+        let fragment = self.plan.fragments.get(self.fragment).ok_or_else(missing)?;
+        let (first, count) = key_of(fragment, column);
+        let tagger = match encoding(self.plan, at)? {
+            Encoding::KeyTag { class, .. } => {
+                let key = self.keys.get(&Purpose::Tags(*class)).ok_or_else(missing)?;
+                Tagger::new(key, &format!("key/{class}"))
+            }
+            // Nobody else needs to compute these.
+            Encoding::UnitTag { .. } => {
+                let label = format!("unit tags/{}/{column}", self.fragment);
+                Tagger::new(&self.seeds.own(&label)?, "unit")
+            }
+            _ => return Err(missing()),
+        };
+        let _ = count;
+        let keys = match self.encoded.columns.get(first).map(|column| &column.values) {
+            Some(Values::Keys(keys)) => keys,
+            _ => return Err(missing()),
+        };
+        Ok(tagger.tags(self.encoded.rows, |row, writer| {
+            writer.column(keys.row(row))
+        }))
+    }
+}
+
+/// The low bits of tags, as rows of bits.
+fn tag_column(tags: &[u128], width: u32) -> ClearColumn {
+    let per_row = width.div_ceil(64) as usize;
+    let mask = u128::MAX >> (128 - width.clamp(1, 128));
+    let mut words = Vec::with_capacity(tags.len() * per_row);
+    for tag in tags {
+        let kept = tag & mask;
+        #[allow(clippy::cast_possible_truncation)] // halves
+        words.extend_from_slice(&[kept as u64, (kept >> 64) as u64][..per_row]);
+    }
+    ClearColumn::Bits {
+        width: width as usize,
+        words,
+    }
+}
+
+/// The column with zero rows appended.
+pub(super) fn pad(column: &mut ClearColumn, rows: usize) {
+    match column {
+        ClearColumn::Bits { width, words } => words.resize(rows * width.div_ceil(64), 0),
+        ClearColumn::Arith64(words) => words.resize(rows, 0),
+        ClearColumn::Arith128(words) => words.resize(rows, 0),
+    }
+}
+
+/// One bit a row: set for the first `rows`.
+pub(super) fn validity(rows: usize, padded: usize) -> ClearColumn {
+    let mut words = vec![1; rows];
+    words.resize(padded, 0);
+    ClearColumn::Bits { width: 1, words }
+}
+
+fn missing() -> Error {
+    Error::new(
+        Code::Internal,
+        "a fragment's result is not in the form that the plan names",
+    )
+}

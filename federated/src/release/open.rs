@@ -1,0 +1,225 @@
+//! From guarded shares to a released answer.
+
+use super::ReleaseReceipt;
+use super::decode::{self, Opened, OpenedColumn, Words};
+use crate::error::{Code, Error, Result};
+use crate::joint::{Names, has_null_bit};
+use crate::local::finish::post_process;
+use crate::plan::{JointPlan, Operator};
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
+use std::fmt;
+use std::sync::Arc;
+use veilgate_mpc::input::ClearColumn;
+use veilgate_mpc::release::{Reconstructed, final_share, reconstruct};
+use veilgate_mpc::table::SharedTable;
+
+/// A computing party's shares of the result, after every guard. Made by joint execution alone.
+pub struct Guarded {
+    table: SharedTable,
+    transcript: [u8; 32],
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Guarded({} rows)", self.table.rows())
+    }
+}
+
+impl Guarded {
+    pub(crate) fn new(table: SharedTable, transcript: [u8; 32]) -> Self {
+        Self { table, transcript }
+    }
+
+    /// This party's final share, for the result party alone. It leaves only when all parties have
+    /// signed for the release (`run::Committed`).
+    ///
+    /// # Errors
+    /// `Internal` when the receipt is of another run.
+    pub fn seal(self, receipt: &ReleaseReceipt) -> Result<Vec<u8>> {
+        if receipt.transcript() != &self.transcript {
+            return Err(Error::new(
+                Code::Internal,
+                "the release that was recorded is not the one that was computed",
+            ));
+        }
+        Ok(final_share(&self.table))
+    }
+}
+
+/// What a permitted plan gave, after every guard: all that may be shown to the analyst.
+#[derive(Debug)]
+pub struct Released {
+    batch: RecordBatch,
+    notices: Vec<String>,
+}
+
+impl Released {
+    /// The rows, with the schema that the plan declares.
+    #[must_use]
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// What the analyst is told about them.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn into_parts(self) -> (RecordBatch, Vec<String>) {
+        (self.batch, self.notices)
+    }
+}
+
+/// Opens a result at the result party: reconstructs from the final shares of P0, P1 and P2, each
+/// word checked against its second holder, then applies HAVING, ORDER BY and LIMIT.
+///
+/// # Errors
+/// `PeerMisbehaved` for shares that disagree or are no shares, naming a department where one is to
+/// blame; `Overflow` when a released value does not fit its type; the errors of
+/// [`crate::local::finish`].
+pub async fn open(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Released> {
+    let opened = opened(plan, shares)?;
+    let arrays = decode::columns(plan, &opened)?;
+    let fields: Vec<Field> = plan
+        .release
+        .columns
+        .iter()
+        .zip(0..)
+        .map(|(column, index): (_, usize)| {
+            Field::new(
+                format!("r{index}"),
+                column.data_type.to_arrow(),
+                column.nullable,
+            )
+        })
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(opened.rows));
+    let released =
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+            .map_err(|_| {
+                Error::new(
+                    Code::Internal,
+                    "the released columns are not what the plan declares",
+                )
+            })?;
+    let notices = notices(plan, &opened);
+    let batch = post_process(released, &plan.release.sql, &plan.release.output).await?;
+    Ok(Released { batch, notices })
+}
+
+fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
+    let Some(Operator::Aggregate { keys, cells, .. }) = plan.operators.get(plan.release.input)
+    else {
+        return Err(Error::new(
+            Code::Internal,
+            "the release is not of an aggregate",
+        ));
+    };
+    let computing = plan.computing_parties().unwrap_or_default();
+    let Reconstructed { columns, valid } =
+        reconstruct(shares).map_err(|error| Names::computing(plan, computing).error(error))?;
+    let rows = valid.len();
+    // A global aggregate's one row is always released.
+    let keep: Vec<usize> = (0..rows).filter(|&row| valid[row]).collect();
+    let mut columns = columns.into_iter();
+    let mut next = |with_null: bool| -> Result<OpenedColumn> {
+        let due = || {
+            Error::new(
+                Code::PeerMisbehaved,
+                "the final shares are not of the result that the plan declares",
+            )
+        };
+        let words = picked(columns.next().ok_or_else(due)?, rows, &keep).ok_or_else(due)?;
+        let nulls = if with_null {
+            match picked(columns.next().ok_or_else(due)?, rows, &keep).ok_or_else(due)? {
+                Words::Bits { width: 1, words } => {
+                    Some(words.iter().map(|word| word & 1 == 1).collect())
+                }
+                _ => return Err(due()),
+            }
+        } else {
+            None
+        };
+        Ok(OpenedColumn { words, nulls })
+    };
+    let keys = keys
+        .iter()
+        .map(|key| next(has_null_bit(plan, *key)?))
+        .collect::<Result<_>>()?;
+    let cells = cells.iter().map(|_| next(true)).collect::<Result<_>>()?;
+    Ok(Opened {
+        rows: keep.len(),
+        keys,
+        cells,
+    })
+}
+
+/// The rows at `keep`; none when the column does not have `rows` rows.
+fn picked(column: ClearColumn, rows: usize, keep: &[usize]) -> Option<Words> {
+    if column.rows() != rows {
+        return None;
+    }
+    Some(match column {
+        ClearColumn::Bits { width, words } => {
+            let per_row = width.div_ceil(64);
+            let mut kept = Vec::with_capacity(keep.len() * per_row);
+            for row in keep {
+                kept.extend_from_slice(&words[row * per_row..(row + 1) * per_row]);
+            }
+            Words::Bits {
+                width: u32::try_from(width).ok()?,
+                words: kept,
+            }
+        }
+        ClearColumn::Arith64(words) => Words::Ring64(keep.iter().map(|&row| words[row]).collect()),
+        ClearColumn::Arith128(words) => {
+            Words::Ring128(keep.iter().map(|&row| words[row]).collect())
+        }
+    })
+}
+
+/// What is said about what is not shown. A count of withheld groups is given only over a public
+/// domain, where it counts empty groups too.
+fn notices(plan: &JointPlan, opened: &Opened) -> Vec<String> {
+    let Some(Operator::Aggregate { keys, units, .. }) = plan.operators.get(plan.release.input)
+    else {
+        return vec![];
+    };
+    if units.is_empty() {
+        return vec![];
+    }
+    let mut thresholds: Vec<(u32, &str)> = units
+        .iter()
+        .filter_map(|unit| Some((unit.k, plan.parties.get(unit.owner)?.department.as_str())))
+        .collect();
+    thresholds.sort_unstable();
+    thresholds.dedup();
+    let thresholds: Vec<String> = thresholds
+        .iter()
+        .map(|(k, department)| format!("{department}: {k}"))
+        .collect();
+    let of = thresholds.join(", ");
+    let mut notices = vec![];
+    if !keys.is_empty() {
+        notices.push(match plan.release.public_groups {
+            Some(groups) => {
+                let shown = opened.rows as u64;
+                format!(
+                    "{} of {groups} possible groups are empty or below the least number of privacy units ({of}) and are withheld",
+                    groups.saturating_sub(shown)
+                )
+            }
+            None => format!(
+                "groups below the least number of privacy units ({of}) are withheld, their number is not shown"
+            ),
+        });
+    }
+    notices.push(format!(
+        "values below the least number of privacy units ({of}) are withheld as NULL"
+    ));
+    notices
+}
