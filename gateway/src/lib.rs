@@ -1,1 +1,28 @@
-//! placeholder
+//! The gateway of one department, and the command line over it.
+//!
+//! The rooms:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`cli`] | the command line: arguments, output formats, progress, exit codes |
+//! | [`identity`] | keys and names of departments and analysts |
+//! | [`config`] | `gateway.toml` and `federation.toml` |
+//! | [`tls`] | mutually authenticated channels with pinned identities |
+//! | [`errors`] | errors on the wire |
+//! | [`demo`] | generated people for three departments, and the guided tour |
+//! | [`sandbox`] | a federation of processes on this machine, from folders |
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod errors;
+pub mod identity;
+pub mod sandbox;
+pub mod tls;
+
+/// Runs the command line of this process and returns its exit code.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! The one binary. Everything it does is in the library, so that tests start the same program.
+
+fn main() -> std::process::ExitCode {
+    veilgate::main()
+}

@@ -1,0 +1,109 @@
+//! `veilgate catalog`: the tables and columns that the federation publishes, one row a column.
+
+use super::args::{Common, ConnectArgs};
+use super::client::{Client, Member, until_signal};
+use super::connect::Target;
+use super::output::{self, Rows};
+use super::{runtime, say};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray};
+use arrow::record_batch::RecordBatch;
+use std::sync::Arc;
+use veilgate_federated::catalog::Unit;
+use veilgate_federated::error::{Code, Error, Result};
+
+pub(super) fn run(args: &ConnectArgs, common: &Common) -> Result<()> {
+    let target = Target::resolve(args)?;
+    let members = runtime()?.block_on(until_signal(async {
+        Client::connect(&target).await?.catalog().await
+    }))?;
+    output::print(&rows(&members)?, common.output)?;
+    if !common.quiet {
+        for member in members.iter().filter(|member| member.catalog.is_none()) {
+            let why = if member.unavailable.is_empty() {
+                "a neutral gateway, without data"
+            } else {
+                &member.unavailable
+            };
+            say(&format!("{}: {why}", member.department));
+        }
+    }
+    Ok(())
+}
+
+/// One row for each published column.
+fn rows(members: &[Member]) -> Result<Rows> {
+    let (mut tables, mut columns, mut types) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut nullable, mut roles, mut max_rows) = (Vec::new(), Vec::new(), Vec::new());
+    let mut descriptions = Vec::new();
+    for catalog in members.iter().filter_map(|member| member.catalog.as_ref()) {
+        for table in &catalog.tables {
+            for column in &table.columns {
+                tables.push(format!("{}.{}", catalog.department, table.name));
+                columns.push(column.name.clone());
+                types.push(column.data_type.to_string());
+                nullable.push(column.nullable);
+                let mut role = Vec::new();
+                if table.key.contains(&column.name) {
+                    role.push("key");
+                }
+                if matches!(&table.unit, Unit::Column(unit) if *unit == column.name) {
+                    role.push("unit");
+                }
+                roles.push(role.join(", "));
+                max_rows.push(i64::try_from(table.max_rows).unwrap_or(i64::MAX));
+                descriptions.push(column.description.clone());
+            }
+        }
+    }
+    let text = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("table", text(tables)),
+        ("column", text(columns)),
+        ("type", text(types)),
+        (
+            "nullable",
+            Arc::new(BooleanArray::from(nullable)) as ArrayRef,
+        ),
+        ("role", text(roles)),
+        ("max_rows", Arc::new(Int64Array::from(max_rows)) as ArrayRef),
+        ("description", text(descriptions)),
+    ])
+    .map_err(|_| Error::new(Code::Internal, "the catalogue does not fit its columns"))?;
+    Ok(Rows::from_batch(batch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_row_a_column() {
+        let published = serde_json::json!({
+            "department": "civil",
+            "tables": [{
+                "name": "residents", "key": ["person_id"], "unit": { "column": "person_id" },
+                "max_rows": 100,
+                "columns": [
+                    { "name": "person_id", "type": "utf8", "nullable": false },
+                    { "name": "income", "type": "decimal(14,2)" },
+                ],
+            }],
+        });
+        let member = Member {
+            department: "civil".into(),
+            catalog: Some(serde_json::from_value(published).unwrap()),
+            unavailable: String::new(),
+        };
+        let mut out = Vec::new();
+        rows(&[member])
+            .unwrap()
+            .write(super::super::args::Format::Csv, 80, &mut out)
+            .unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "table,column,type,nullable,role,max_rows,description\n\
+             civil.residents,person_id,utf8,false,\"key, unit\",100,\"\"\n\
+             civil.residents,income,\"decimal(14,2)\",true,\"\",100,\"\"\n"
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The analyst's side of a home gateway's service: connect, explain, query, catalogue.
+//!
+//! A query ends early when its stream is dropped; the home gateway then cancels it everywhere.
+
+use super::connect::{Target, Who};
+use super::output::Rows;
+use super::progress::Progress;
+use crate::config::Federation;
+use crate::errors::from_status;
+use crate::identity::Identity;
+use tonic::transport::Channel;
+use veilgate_federated::error::{Code, Error, Result};
+use veilgate_proto::analyst::v1 as wire;
+use wire::analyst_client::AnalystClient;
+use wire::query_event::Event;
+
+/// The largest message that is taken from a gateway, in bytes: a result comes in one.
+const MAX_MESSAGE: usize = 1 << 28;
+
+/// A connection to a home gateway.
+pub struct Client {
+    grpc: AnalystClient<Channel>,
+    department: String,
+}
+
+/// A released result, with what its reader must know.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The id under which the ledgers know the query.
+    pub query_id: String,
+    /// The rows.
+    pub rows: Rows,
+    /// What was withheld, leaked, and recorded.
+    pub notices: Vec<Notice>,
+}
+
+/// Something that a result's reader must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// withheld, leakage, source, rule, ledger, traffic
+    pub kind: String,
+    /// For people.
+    pub text: String,
+}
+
+/// What one department publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The department.
+    pub department: String,
+    /// Its catalogue; none without data, or when it cannot be reached.
+    pub catalog: Option<veilgate_federated::catalog::Published>,
+    /// Why it is missing.
+    pub unavailable: String,
+}
+
+impl Client {
+    /// Connects to the home gateway of `target`.
+    ///
+    /// # Errors
+    /// `BadConfig` for a mistake in its files, `BadRequest` for a department that the federation
+    /// does not have, `Unavailable` blame when the gateway does not answer, `WrongIdentity` when
+    /// somebody else does.
+    pub async fn connect(target: &Target) -> Result<Self> {
+        let Who {
+            analyst,
+            department,
+        } = &target.who;
+        let federation = Federation::load(&target.federation)?;
+        let gateway = federation.get(department).ok_or_else(|| {
+            let known: Vec<&str> = federation
+                .gateways()
+                .iter()
+                .filter(|gateway| !gateway.neutral)
+                .map(|gateway| gateway.department.as_str())
+                .collect();
+            Error::new(
+                Code::BadRequest,
+                format!(
+                    "the federation has no department {department}; it has {}",
+                    known.join(", ")
+                ),
+            )
+        })?;
+        let identity = Identity::load(analyst, &target.identity)?;
+        let channel = crate::tls::analyst_channel(
+            &gateway.address,
+            department,
+            &identity,
+            gateway.public_key,
+        )?;
+        Ok(Self {
+            grpc: AnalystClient::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE)
+                .max_encoding_message_size(MAX_MESSAGE),
+            department: department.clone(),
+        })
+    }
+
+    /// What a query would do, as text, and the digest of its plan.
+    ///
+    /// # Errors
+    /// What the home gateway answers.
+    pub async fn explain(&mut self, sql: &str) -> Result<(String, Vec<u8>)> {
+        let request = wire::ExplainRequest {
+            sql: sql.to_owned(),
+        };
+        let reply = self.grpc.explain(request).await;
+        let reply = reply.map_err(|status| from_status(&status, &self.department))?;
+        let reply = reply.into_inner();
+        Ok((reply.text, reply.plan_digest))
+    }
+
+    /// Runs a query.
+    ///
+    /// # Errors
+    /// What the home gateway answers; `PeerMisbehaved` when it ends without an answer.
+    pub async fn query(&mut self, sql: &str, progress: &mut Progress) -> Result<Answer> {
+        let request = wire::QueryRequest {
+            sql: sql.to_owned(),
+        };
+        let failed = |status: tonic::Status| from_status(&status, &self.department);
+        let mut events = self.grpc.query(request).await.map_err(failed)?.into_inner();
+        while let Some(event) = events.message().await.map_err(failed)? {
+            match event.event {
+                Some(Event::Progress(step)) => progress.show(&step),
+                Some(Event::Result(result)) => return answer(result),
+                None => {}
+            }
+        }
+        Err(Error::new(
+            Code::PeerMisbehaved,
+            "the gateway ended the query without an answer",
+        )
+        .at(self.department.as_str()))
+    }
+
+    /// What every department publishes.
+    ///
+    /// # Errors
+    /// What the home gateway answers; `PeerMisbehaved` for a catalogue that does not parse.
+    pub async fn catalog(&mut self) -> Result<Vec<Member>> {
+        let reply = self.grpc.catalog(wire::CatalogRequest {}).await;
+        let reply = reply.map_err(|status| from_status(&status, &self.department))?;
+        let members = reply.into_inner().catalogs.into_iter().map(|published| {
+            let catalog = if published.json.is_empty() {
+                None
+            } else {
+                Some(serde_json::from_slice(&published.json).map_err(|_| {
+                    Error::new(Code::PeerMisbehaved, "the catalogue does not parse")
+                        .at(published.department.as_str())
+                })?)
+            };
+            Ok(Member {
+                department: published.department,
+                catalog,
+                unavailable: published.unavailable,
+            })
+        });
+        members.collect()
+    }
+}
+
+fn answer(result: wire::Result) -> Result<Answer> {
+    Ok(Answer {
+        rows: Rows::from_ipc(&result.arrow_ipc)?,
+        query_id: result.query_id,
+        notices: result
+            .notices
+            .into_iter()
+            .map(|notice| Notice {
+                kind: notice.kind,
+                text: notice.text,
+            })
+            .collect(),
+    })
+}
+
+/// Runs `work` until it ends or Ctrl-C or SIGTERM comes.
+///
+/// # Errors
+/// Those of `work`; `Cancelled` after a signal.
+pub async fn until_signal<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        signal = ended() => {
+            signal?;
+            Err(Error::new(Code::Cancelled, "cancelled by the analyst; nothing was released"))
+        }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// `Internal` when signals cannot be watched.
+pub async fn ended() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let watch = |kind| {
+        signal(kind)
+            .map_err(|_| Error::new(Code::Internal, "signals cannot be watched on this system"))
+    };
+    let (mut interrupt, mut terminate, mut hangup) = (
+        watch(SignalKind::interrupt())?,
+        watch(SignalKind::terminate())?,
+        watch(SignalKind::hangup())?,
+    );
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The command line: parses, calls one function of the library for each command, prints.
+//!
+//! Standard output carries results alone; everything else goes to standard error. What went wrong
+//! decides the exit code (`federated::error::Blame`). Nothing here knows of plans or policies.
+
+pub mod args;
+mod catalog;
+pub mod client;
+mod completions;
+pub mod connect;
+pub mod explain;
+mod gateway;
+pub mod output;
+pub mod progress;
+pub mod query;
+pub mod report;
+
+use args::{AuditCommand, Cli, Command, ConfigCommand};
+use clap::Parser;
+use std::io::Write;
+use std::process::ExitCode;
+use veilgate_federated::error::{Code, Error, Result};
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    report::install_panic_hook();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return report::usage(&usage),
+    };
+    // A panic has been reported by the hook; what is left is the exit code.
+    match std::panic::catch_unwind(|| run(cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => report::failure(&error),
+        Err(_) => ExitCode::from(Code::Internal.blame().exit_code()),
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let common = cli.common;
+    match cli.command {
+        Command::Demo(args) => crate::demo::run(&args, &common),
+        Command::Sandbox(args) => crate::sandbox::run(&args, &common),
+        Command::Gateway(args) => gateway::run(&args),
+        Command::Query(args) => query::run(&args, &common),
+        Command::Explain(args) => explain::run(&args, &common),
+        Command::Catalog(args) => catalog::run(&args, &common),
+        Command::Init(_) => todo_command("init"),
+        Command::Config {
+            command: ConfigCommand::Check { .. },
+        } => todo_command("config check"),
+        Command::Audit {
+            command: AuditCommand::Verify { .. } | AuditCommand::Prove { .. },
+        } => todo_command("audit"),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+fn todo_command(name: &str) -> Result<()> {
+    Err(Error::new(
+        Code::Unsupported,
+        format!("`veilgate {name}` is not part of this build"),
+    ))
+}
+
+/// The runtime of one command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Code::Internal, format!("cannot start threads: {error}")))
+}
+
+/// Writes text to standard output.
+///
+/// # Errors
+/// A closed or full output.
+pub(crate) fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| output_failed(&error))
+}
+
+/// Writes a line to standard error; a closed standard error is nobody's failure.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+pub(crate) fn output_failed(error: &std::io::Error) -> Error {
+    Error::new(
+        Code::BadRequest,
+        format!("cannot write to standard output: {error}"),
+    )
+}

@@ -1,0 +1,159 @@
+//! The generated world: deterministic, plausible, and dirty in the ways that its catalogue cures.
+
+use super::people::{self, DISTRICTS, check_character};
+use super::{export, files};
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+fn digest(dir: &Path) -> String {
+    let mut hash = Sha256::new();
+    for department in ["civil", "social", "tax"] {
+        let mut files: Vec<_> = std::fs::read_dir(dir.join(department))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort();
+        for file in files {
+            hash.update(file.file_name().unwrap().as_encoded_bytes());
+            hash.update(std::fs::read(&file).unwrap());
+        }
+    }
+    hex::encode(hash.finalize())
+}
+
+#[test]
+fn the_same_seed_gives_the_same_files_and_another_seed_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let made: Vec<String> = [("a", 1), ("b", 1), ("c", 2)]
+        .iter()
+        .map(|(name, seed)| {
+            let dir = dir.path().join(name);
+            export(&dir, 2_000, *seed).unwrap();
+            digest(&dir)
+        })
+        .collect();
+    assert_eq!(made[0], made[1]);
+    assert_ne!(made[0], made[2]);
+}
+
+#[test]
+fn check_characters_are_those_of_the_standard() {
+    // The example of GB 11643-1999, and one that ends in X.
+    assert_eq!(check_character(b"11010519491231002"), b'X');
+    assert_eq!(check_character(b"44052418800101001"), b'4');
+}
+
+#[test]
+fn identity_numbers_are_unique_valid_and_nobodys() {
+    let world = people::world(20_000, 3);
+    let everybody = || world.residents.iter().chain(&world.others);
+    let distinct: HashSet<[u8; 18]> = everybody().map(|person| person.id).collect();
+    assert_eq!(distinct.len(), world.residents.len() + world.others.len());
+    for person in everybody() {
+        assert_eq!(check_character(&person.id[..17]), person.id[17]);
+        assert!(person.id.starts_with(b"9901"), "an assigned region code");
+    }
+}
+
+#[test]
+fn shares_are_plausible() {
+    let world = people::world(100_000, 1);
+    let total = world.residents.len() as f64;
+    let low = world
+        .residents
+        .iter()
+        .filter(|person| person.low_income)
+        .count() as f64;
+    assert!((0.135..0.165).contains(&(low / total)), "{}", low / total);
+    let mut districts: HashMap<u8, (u32, u32)> = HashMap::new();
+    for person in &world.residents {
+        let entry = districts.entry(person.district).or_default();
+        entry.0 += 1;
+        entry.1 += u32::from(person.low_income);
+    }
+    assert_eq!(districts.len(), 16);
+    let yunling = districts[&15];
+    assert!(yunling.0 > 12 && yunling.1 < 10, "{yunling:?}");
+    for (district, (_, low)) in districts {
+        assert!(
+            district == 15 || low > 100,
+            "{}",
+            DISTRICTS[usize::from(district)].name
+        );
+    }
+}
+
+#[test]
+fn departments_overlap_with_gaps_and_spell_the_same_person_differently() {
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), 10_000, 5).unwrap();
+    let csv = std::fs::read_to_string(dir.path().join("social/pension.csv")).unwrap();
+    let spelled: Vec<&str> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap())
+        .collect();
+    let clean = |id: &str| id.replace(' ', "").to_uppercase();
+    let pensioners: HashSet<String> = spelled.iter().map(|id| clean(id)).collect();
+    assert_eq!(pensioners.len(), spelled.len(), "one row a person");
+    assert!(pensioners.iter().all(|id| id.len() == 18));
+    let dirty = spelled.iter().filter(|id| ***id != *clean(id)).count();
+    assert!(dirty * 20 > spelled.len(), "{dirty} of {}", spelled.len());
+
+    let world = people::world(10_000, 5);
+    let text = |id: &[u8; 18]| String::from_utf8(id.to_vec()).unwrap();
+    let residents: HashSet<String> = world
+        .residents
+        .iter()
+        .map(|person| text(&person.id))
+        .collect();
+    let both = pensioners.intersection(&residents).count();
+    assert!(both > 1_500 && both < pensioners.len(), "{both}");
+
+    let taxpayers: HashSet<String> = parquet_text(&dir.path().join("tax/income.parquet"), 0)
+        .iter()
+        .map(|id| clean(id))
+        .collect();
+    let share = taxpayers.intersection(&residents).count() as f64 / residents.len() as f64;
+    assert!((0.88..0.92).contains(&share), "{share}");
+    assert!(taxpayers.difference(&residents).count() > 200);
+    let spelled = parquet_text(&dir.path().join("civil/residents.parquet"), 0);
+    let keys: HashSet<String> = spelled.iter().map(|id| clean(id)).collect();
+    assert_eq!(keys, residents);
+    assert!(spelled.iter().any(|id| id.ends_with('x')));
+}
+
+fn parquet_text(path: &Path, column: usize) -> Vec<String> {
+    use arrow::array::{Array, StringArray};
+    let file = std::fs::File::open(path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)
+        .unwrap()
+        .build()
+        .unwrap();
+    let mut values = Vec::new();
+    for batch in reader {
+        let batch = batch.unwrap();
+        let array = batch
+            .column(column)
+            .as_any()
+            .downcast_ref::<StringArray>()
+            .unwrap();
+        values.extend((0..array.len()).map(|row| array.value(row).to_owned()));
+    }
+    values
+}
+
+#[test]
+fn public_bounds_have_two_digits() {
+    for (count, expected) in [
+        (0, 1),
+        (9, 9),
+        (99, 99),
+        (101, 110),
+        (100_000, 100_000),
+        (283_112, 290_000),
+    ] {
+        assert_eq!(files::bound(count), expected);
+    }
+}
