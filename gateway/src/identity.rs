@@ -256,6 +256,12 @@ impl Identity {
     }
 }
 
+impl veilgate_federated::run::Signer for Identity {
+    fn sign(&self, domain: &str, body: &[u8]) -> [u8; 64] {
+        Identity::sign(self, domain, body)
+    }
+}
+
 fn tagged(domain: &str, message: &[u8]) -> Vec<u8> {
     const PREFIX: &[u8] = b"veilgate signature\0";
     let mut bytes = Vec::with_capacity(PREFIX.len() + domain.len() + 1 + message.len());
@@ -276,9 +282,8 @@ fn pkcs8(key: &SigningKey) -> Result<PrivatePkcs8KeyDer<'static>> {
 /// Names and dates in the certificate are for people who look at a capture; nobody checks them.
 fn self_signed(name: &str, key: &SigningKey) -> Result<CertificateDer<'static>> {
     let internal = |_: rcgen::Error| Error::new(Code::Internal, "a certificate cannot be made");
-    let pair =
-        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8(key)?, &rcgen::PKCS_ED25519)
-            .map_err(internal)?;
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8(key)?, &rcgen::PKCS_ED25519)
+        .map_err(internal)?;
     let mut parameters = rcgen::CertificateParams::new(Vec::<String>::new()).map_err(internal)?;
     let mut subject = rcgen::DistinguishedName::new();
     subject.push(rcgen::DnType::CommonName, format!("veilgate {name}"));
@@ -302,7 +307,10 @@ pub fn check_name(name: &str) -> std::result::Result<(), String> {
     if fine {
         Ok(())
     } else {
-        Err("a name has 1 to 63 lower-case letters, digits and `_`, and starts with a letter".into())
+        Err(
+            "a name has 1 to 63 lower-case letters, digits and `_`, and starts with a letter"
+                .into(),
+        )
     }
 }
 
@@ -376,7 +384,8 @@ mod tests {
     fn rfc8032_vector() {
         // RFC 8032, 7.1, TEST 2.
         let secret =
-            hex::decode("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb").unwrap();
+            hex::decode("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+                .unwrap();
         let key = SigningKey::from_bytes(&secret.try_into().unwrap());
         let identity = Identity::from_key("test", key).unwrap();
         assert_eq!(
@@ -407,7 +416,15 @@ mod tests {
         for good in ["tax", "a", "civil_affairs2"] {
             check_department(good).unwrap();
         }
-        for bad in ["", "Tax", "2tax", "tax office", "tax-office", "veilgate", "税"] {
+        for bad in [
+            "",
+            "Tax",
+            "2tax",
+            "tax office",
+            "tax-office",
+            "veilgate",
+            "税",
+        ] {
             assert!(check_department(bad).is_err(), "{bad}");
         }
         check_name("zhang.wei-2").unwrap();

@@ -1,0 +1,222 @@
+//! `federation.toml`: the gateways that know each other, by address and pinned key.
+
+use super::reader::{Document, Mistakes, Table};
+use crate::identity::{PublicKey, check_department};
+use std::path::Path;
+use veilgate_federated::run;
+use veilgate_federated::schema::Department;
+
+/// A gateway of the federation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FederatedGateway {
+    /// Whose gateway.
+    pub department: Department,
+    /// `host:port`, where the others reach it.
+    pub address: String,
+    /// Its pinned identity.
+    pub public_key: PublicKey,
+    /// Who runs it. The three computing parties of a run have three operators.
+    pub operator: String,
+    /// What it runs on. The three computing parties of a run have three hosts.
+    pub host: String,
+    /// Whether it only lends its computing power, without data of its own.
+    pub neutral: bool,
+}
+
+/// The gateways that know each other, in ascending order of department.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Federation {
+    gateways: Vec<FederatedGateway>,
+}
+
+impl Federation {
+    /// Reads a federation file.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load(path: &Path) -> Result<Self, Mistakes> {
+        let document = Document::open(path, &[])?;
+        let federation = Self::read(&document);
+        finish(document, federation)
+    }
+
+    /// A federation of these gateways.
+    ///
+    /// # Errors
+    /// Two with one department, key or address.
+    pub fn new(mut gateways: Vec<FederatedGateway>) -> Result<Self, Mistakes> {
+        gateways.sort_by(|a, b| a.department.cmp(&b.department));
+        let mut mistakes = Mistakes::default();
+        for (index, gateway) in gateways.iter().enumerate() {
+            for other in &gateways[..index] {
+                if let Some(what) = clash(other, gateway) {
+                    mistakes.push(format!(
+                        "{} and {} have the same {what}",
+                        other.department, gateway.department
+                    ));
+                }
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Self { gateways })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn read(document: &Document) -> Option<Self> {
+        let root = document.root();
+        root.version();
+        let mut gateways: Vec<FederatedGateway> = Vec::new();
+        let tables = root.tables("gateways");
+        if tables.is_empty() {
+            root.mistake("gateways", "there is none; `veilgate init` prints an entry");
+        }
+        for table in tables {
+            let Some(gateway) = FederatedGateway::read(&table) else {
+                continue;
+            };
+            for other in &gateways {
+                if let Some(what) = clash(other, &gateway) {
+                    let field = match what {
+                        "address" => "address",
+                        "public key" => "public_key",
+                        _ => "department",
+                    };
+                    table.mistake(field, format_args!("{} has the same", other.department));
+                }
+            }
+            gateways.push(gateway);
+        }
+        gateways.sort_by(|a, b| a.department.cmp(&b.department));
+        Some(Self { gateways })
+    }
+
+    /// All gateways, in ascending order of department.
+    #[must_use]
+    pub fn gateways(&self) -> &[FederatedGateway] {
+        &self.gateways
+    }
+
+    /// The gateway of a department.
+    #[must_use]
+    pub fn get(&self, department: &str) -> Option<&FederatedGateway> {
+        self.gateways
+            .iter()
+            .find(|gateway| gateway.department == department)
+    }
+
+    /// The text of a federation file with these gateways.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = String::from(
+            "# The gateways of the federation. Every department keeps its own copy: compare keys\n\
+             # over a second channel before you add one.\n\
+             version = 1\n",
+        );
+        for gateway in &self.gateways {
+            text.push('\n');
+            text.push_str(&gateway.to_toml());
+        }
+        text
+    }
+}
+
+impl FederatedGateway {
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let department = table.require("department", "tax", |name| {
+            check_department(name).map(|()| name.to_owned())
+        });
+        let address = table.require("address", "10.0.0.1:7070", |text| {
+            check_address(text).map(|()| text.to_owned())
+        });
+        let public_key = table.require("public_key", "ed25519:...", |text| {
+            text.parse::<PublicKey>().map_err(|error| error.message)
+        });
+        let operator = table.require("operator", "City tax bureau", non_empty);
+        let host = table.require("host", "tax-dc-1", non_empty);
+        let neutral = table.flag("neutral");
+        Some(Self {
+            department: department?,
+            address: address?,
+            public_key: public_key?,
+            operator: operator?,
+            host: host?,
+            neutral,
+        })
+    }
+
+    /// Its entry in a federation file.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
+        format!(
+            "[[gateways]]\ndepartment = {}\naddress = {}\npublic_key = {}\noperator = {}\nhost = {}\nneutral = {}\n",
+            text(&self.department),
+            text(&self.address),
+            text(&self.public_key.to_string()),
+            text(&self.operator),
+            text(&self.host),
+            self.neutral,
+        )
+    }
+}
+
+impl run::Verifier for Federation {
+    fn verify(&self, department: &str, domain: &str, body: &[u8], signature: &[u8]) -> bool {
+        self.get(department)
+            .is_some_and(|gateway| gateway.public_key.verify(domain, body, signature))
+    }
+}
+
+/// What two gateways must not share.
+fn clash(one: &FederatedGateway, other: &FederatedGateway) -> Option<&'static str> {
+    if one.department == other.department {
+        Some("department")
+    } else if one.public_key == other.public_key {
+        Some("public key")
+    } else if one.address == other.address {
+        Some("address")
+    } else {
+        None
+    }
+}
+
+fn non_empty(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        Err("must not be empty")
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// Checks that `text` is `host:port`, the host a name, an IPv4 or a bracketed IPv6 address.
+pub(super) fn check_address(text: &str) -> Result<(), &'static str> {
+    const EXPECTED: &str = "must be host:port, for example 10.0.0.1:7070 or tax.example.org:7070";
+    let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let host_fine = match inner {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        }
+    };
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 && host_fine => Ok(()),
+        _ => Err(EXPECTED),
+    }
+}
+
+/// The value, unless the document has mistakes.
+pub(super) fn finish<T>(document: Document, value: Option<T>) -> Result<T, Mistakes> {
+    let mistakes = document.mistakes();
+    match value {
+        Some(value) if mistakes.is_empty() => Ok(value),
+        _ => Err(mistakes),
+    }
+}

@@ -1,0 +1,229 @@
+//! `gateway.toml`: one gateway's own settings.
+
+use super::federation::{Federation, check_address, finish};
+use super::reader::{Document, Mistakes, Table};
+use crate::identity::{Identity, PublicKey, check_department, check_name};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use veilgate_federated::error::Result;
+use veilgate_federated::schema::Department;
+
+/// One gateway's settings. Relative paths in the file are resolved against its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Whose gateway.
+    pub department: Department,
+    /// `host:port` to listen on.
+    pub listen: String,
+    /// Holds `catalog.toml`, `policy.toml` and the tables; none for a neutral gateway.
+    pub data: Option<PathBuf>,
+    /// Holds the ledger and whatever must survive a restart.
+    pub state: PathBuf,
+    /// The private key's file.
+    pub identity: PathBuf,
+    /// The federation file.
+    pub federation: PathBuf,
+    /// Bounds.
+    pub limits: Limits,
+    /// Who may ask queries here.
+    pub analysts: Vec<Analyst>,
+}
+
+/// Bounds of one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that one run may use here (`memory_mib`; default 2048 MiB).
+    pub memory: u64,
+    /// Runs at the same time (`max_runs`; default 8).
+    pub max_runs: usize,
+    /// The longest that a run may take (`run_seconds`; default 600).
+    pub run_deadline: Duration,
+    /// The longest silence of a peer during a run (`peer_seconds`; default 8).
+    pub peer_deadline: Duration,
+    /// The longest gRPC message in bytes (`message_mib`; default 64 MiB).
+    pub message: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 2048 << 20,
+            max_runs: 8,
+            run_deadline: Duration::from_secs(600),
+            peer_deadline: Duration::from_secs(8),
+            message: 64 << 20,
+        }
+    }
+}
+
+/// An analyst of this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analyst {
+    /// Their name, as in `name@department`.
+    pub name: String,
+    /// Their pinned identity.
+    pub public_key: PublicKey,
+}
+
+impl GatewayConfig {
+    /// Reads a configuration file; `overrides` are [`environment`](super::environment)'s.
+    ///
+    /// # Errors
+    /// Every mistake in it. The files that it names are not opened.
+    pub fn load(
+        path: &Path,
+        overrides: &[(String, String)],
+    ) -> std::result::Result<Self, Mistakes> {
+        let document = Document::open(path, overrides)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let config = Self::read(&document, folder);
+        finish(document, config)
+    }
+
+    fn read(document: &Document, folder: &Path) -> Option<Self> {
+        let root = document.root();
+        root.version();
+        let department = root.require("department", "tax", |name| {
+            check_department(name).map(|()| name.to_owned())
+        });
+        let listen = root.require("listen", "0.0.0.0:7070", |text| {
+            // Port 0 lets the system choose; only tests and sandboxes want that.
+            check_address(text.strip_suffix(":0").map_or(text, |_| "localhost:1"))
+                .map(|()| text.to_owned())
+        });
+        let path = |text: String| folder.join(text);
+        let data = root.text("data").map(path);
+        let state = root.require_text("state", "state").map(path);
+        let identity = root.require_text("identity", "identity.pem").map(path);
+        let federation = root
+            .require_text("federation", super::FEDERATION_FILE)
+            .map(path);
+        let limits = root
+            .table("limits")
+            .map_or_else(Limits::default, |table| Limits::read(&table));
+        let mut analysts: Vec<Analyst> = Vec::new();
+        for table in root.tables("analysts") {
+            let Some(analyst) = Analyst::read(&table) else {
+                continue;
+            };
+            if analysts.iter().any(|other| other.name == analyst.name) {
+                table.mistake("name", "another analyst has the same");
+            }
+            if analysts
+                .iter()
+                .any(|other| other.public_key == analyst.public_key)
+            {
+                table.mistake("public_key", "another analyst has the same");
+            }
+            analysts.push(analyst);
+        }
+        Some(Self {
+            department: department?,
+            listen: listen?,
+            data,
+            state: state?,
+            identity: identity?,
+            federation: federation?,
+            limits,
+            analysts,
+        })
+    }
+
+    /// Loads the identity.
+    ///
+    /// # Errors
+    /// `BadConfig` naming the file.
+    pub fn load_identity(&self) -> Result<Identity> {
+        Identity::load(&self.department, &self.identity)
+    }
+
+    /// Loads the federation and checks that this gateway is in it as itself.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn load_federation(
+        &self,
+        identity: &Identity,
+    ) -> std::result::Result<Federation, Mistakes> {
+        let federation = Federation::load(&self.federation)?;
+        self.check_federation(&federation, identity)?;
+        Ok(federation)
+    }
+
+    fn check_federation(
+        &self,
+        federation: &Federation,
+        identity: &Identity,
+    ) -> std::result::Result<(), Mistakes> {
+        let file = self.federation.display();
+        let mut mistakes = Mistakes::default();
+        match federation.get(&self.department) {
+            None => mistakes.push(format!(
+                "{file}: has no gateway {}; add this gateway's own entry",
+                self.department
+            )),
+            Some(own) => {
+                if own.public_key != identity.public_key() {
+                    mistakes.push(format!(
+                        "{file}: gateway {} has another public_key than the identity file {}; its key is {}",
+                        self.department,
+                        self.identity.display(),
+                        identity.public_key()
+                    ));
+                }
+                if own.neutral && self.data.is_some() {
+                    mistakes.push(format!(
+                        "{file}: gateway {} is neutral, but its configuration has a data folder",
+                        self.department
+                    ));
+                }
+            }
+        }
+        for analyst in &self.analysts {
+            let same = federation
+                .gateways()
+                .iter()
+                .find(|gateway| gateway.public_key == analyst.public_key);
+            if let Some(gateway) = same {
+                mistakes.push(format!(
+                    "{file}: analyst {} and gateway {} have the same public key",
+                    analyst.name, gateway.department
+                ));
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(mistakes)
+        }
+    }
+}
+
+impl Limits {
+    fn read(table: &Table<'_>) -> Self {
+        let mib = |mebibytes: u64| mebibytes << 20;
+        Self {
+            memory: mib(table.number("memory_mib", 2048, 16..=1 << 24)),
+            max_runs: usize::try_from(table.number("max_runs", 8, 1..=1024)).unwrap_or(8),
+            run_deadline: Duration::from_secs(table.number("run_seconds", 600, 1..=86_400)),
+            peer_deadline: Duration::from_secs(table.number("peer_seconds", 8, 1..=3_600)),
+            message: usize::try_from(mib(table.number("message_mib", 64, 1..=1024)))
+                .unwrap_or(64 << 20),
+        }
+    }
+}
+
+impl Analyst {
+    fn read(table: &Table<'_>) -> Option<Self> {
+        let name = table.require("name", "zhang.wei", |name| {
+            check_name(name).map(|()| name.to_owned())
+        });
+        let public_key = table.require("public_key", "ed25519:...", |text| {
+            text.parse::<PublicKey>().map_err(|error| error.message)
+        });
+        Some(Self {
+            name: name?,
+            public_key: public_key?,
+        })
+    }
+}
