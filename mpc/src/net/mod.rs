@@ -9,6 +9,7 @@ mod frame;
 mod incoming;
 pub mod memory;
 mod outgoing;
+pub mod recording;
 pub mod stream;
 #[cfg(test)]
 mod stream_tests;

@@ -1,0 +1,28 @@
+//! Matching keys between owners without showing them: the aligned join through a neutral party.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`tag`] | keyed tags of canonical keys |
+//! | `plan` | what all agree on beforehand |
+//! | `dummies` | the noise on the number of matches |
+//! | `owner` | how an owner hands over its rows |
+//! | `matching`, `pairing` | what the neutral party does with tags |
+//! | `reshare` | from two halves to a replicated sharing |
+//! | `align` | the protocol, for each kind of participant |
+//!
+//! Knows nothing of SQL or of what a key means.
+
+mod align;
+mod dummies;
+mod matching;
+mod owner;
+mod pairing;
+mod plan;
+mod reshare;
+pub mod tag;
+#[cfg(test)]
+mod tests;
+
+pub use align::{align_input_owner, align_neutral, align_owner};
+pub use dummies::Dummies;
+pub use plan::{AlignPlan, OwnerPlan, OwnerSecrets, OwnerTable};

@@ -1,0 +1,138 @@
+//! The first half of an aligned join: an owner hands its tags and masked payload to the neutral
+//! party, in an order that it alone knows.
+
+use super::matching::{TagHash, match_tags};
+use super::plan::{
+    AlignPlan, OPERATOR, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
+};
+use crate::error::{Error, Result};
+use crate::input::{ClearColumn, Component};
+use crate::net::{Link, Step};
+use crate::prss::Stream;
+
+/// Checks the table, then sends it: per frame of rows the tags and every column minus its mask.
+///
+/// # Errors
+/// `DuplicateKey` or `InvalidInput` before anything is sent; those of the link.
+pub(super) fn hand_over(
+    link: &mut dyn Link,
+    step: &Step,
+    plan: &AlignPlan,
+    table: OwnerTable,
+    secrets: &OwnerSecrets,
+) -> Result<()> {
+    let index = plan.index_of(link.me())?;
+    let owner = &plan.owners[index];
+    let OwnerTable { tags, columns } = table;
+    let rows = tags.len();
+    check(plan, index, rows, &columns)?;
+
+    let mut private = stream(&secrets.private, &step.narrow("order"));
+    let mut key = [0; 4];
+    private.fill(&mut key);
+    let tags = [tags];
+    match_tags(&tags, TagHash::new(key)).map_err(|_| Error::DuplicateKey)?;
+    let [mut tags] = tags;
+
+    // Real rows, then dummies, then padding; the permutation mixes them.
+    let mut common = stream(&secrets.common, &step.narrow("dummies"));
+    let dummies = plan.dummies.draw(&mut common);
+    tags.extend(common.words::<u128>(dummies));
+    let padding = owner.padded_rows - tags.len();
+    tags.extend(private.words::<u128>(padding));
+    let order = private.permutation(owner.padded_rows);
+
+    let mut handed = columns;
+    if index == 0 {
+        handed.push(dummy_bits(rows, dummies));
+    }
+    let mut masks: Vec<Stream> = (0..handed.len())
+        .map(|column| {
+            let place = Place {
+                owner: index,
+                column,
+            };
+            secrets.masks(owner.mask_holder, step, place)
+        })
+        .collect::<Result<_>>()?;
+    let rows_step = step.at("owner", index);
+    for (chunk, range) in chunks(owner.padded_rows).enumerate() {
+        let order = &order[range];
+        let bytes = pack_tags(&tags, order);
+        link.send(plan.neutral, &rows_step.at("tags", chunk), &bytes)?;
+        let payload_step = rows_step.at("payload", chunk);
+        for (column, masks) in handed.iter().zip(&mut masks) {
+            let mut masked = column.gather(order).into_component();
+            masked.sub(&Component::random(column.kind(), order.len(), masks));
+            link.send(plan.neutral, &payload_step, masked.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn check(plan: &AlignPlan, index: usize, rows: usize, columns: &[ClearColumn]) -> Result<()> {
+    let owner = &plan.owners[index];
+    if rows + plan.dummies.most() > owner.padded_rows {
+        return Err(invalid(
+            "the padded size is below the rows plus the most dummies".to_owned(),
+        ));
+    }
+    if columns.len() != owner.columns.len() {
+        return Err(invalid(format!(
+            "{} payload columns where {} were declared",
+            columns.len(),
+            owner.columns.len()
+        )));
+    }
+    for (column, &kind) in columns.iter().zip(&owner.columns) {
+        column.check(OPERATOR, kind, rows)?;
+    }
+    Ok(())
+}
+
+/// One bit a row: is it a dummy? Rows past the end count as zero.
+fn dummy_bits(rows: usize, dummies: usize) -> ClearColumn {
+    let mut words = vec![0; rows];
+    words.resize(rows + dummies, 1);
+    ClearColumn::Bits { width: 1, words }
+}
+
+/// The tags at `order`, truncated, [`TAG_BYTES`] bytes each.
+fn pack_tags(tags: &[u128], order: &[u32]) -> Vec<u8> {
+    let mut packed = vec![0; order.len() * TAG_BYTES];
+    for (bytes, &from) in packed.chunks_exact_mut(TAG_BYTES).zip(order) {
+        bytes.copy_from_slice(&tags[from as usize].to_le_bytes()[..TAG_BYTES]);
+    }
+    packed
+}
+
+/// The inverse of [`pack_tags`]: appends the tags of one frame.
+pub(super) fn unpack_tags(frame: &[u8], tags: &mut Vec<u128>) {
+    tags.extend(frame.chunks_exact(TAG_BYTES).map(|bytes| {
+        let mut tag = [0; 16];
+        tag[..TAG_BYTES].copy_from_slice(bytes);
+        u128::from_le_bytes(tag)
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tag::truncate;
+    use super::*;
+
+    #[test]
+    fn packed_tags_survive() {
+        let mut stream = Stream::new(&[4; 16]);
+        let tags: Vec<u128> = stream.words(50);
+        let order = stream.permutation(50);
+        let frame = pack_tags(&tags, &order);
+        let mut back = vec![];
+        unpack_tags(&frame, &mut back);
+        assert_eq!(back.len(), 50);
+        assert!(
+            back.iter()
+                .zip(&order)
+                .all(|(t, &i)| *t == truncate(tags[i as usize]))
+        );
+    }
+}
