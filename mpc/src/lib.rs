@@ -10,9 +10,25 @@
 //! | module | holds |
 //! |---|---|
 //! | [`error`] | one error type, by blame |
+//! | [`ring`], [`bits`] | words and groups; bit-sliced planes |
+//! | [`share`] | replicated shares of vectors |
+//! | [`prss`] | randomness from pairwise seeds |
 //! | [`net`] | [`net::Link`]: framed bytes between participants, named by a [`net::Step`] |
+//! | [`context`] | who I am, the channels, the shared randomness |
+//! | [`circuit`] | bit logic, comparison, addition, conversion, multiplication |
+//! | [`oblivious`] | shuffle, sort, compact, scan, group, join |
+//! | [`table`] | shared columns and tables |
 
+pub mod bits;
+pub mod circuit;
+pub mod context;
 pub mod error;
 pub mod net;
+pub mod oblivious;
+pub mod prss;
+pub mod ring;
+pub mod share;
+pub mod table;
+mod open;
 
 pub use error::{Error, Result};

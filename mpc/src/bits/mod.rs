@@ -1,0 +1,194 @@
+//! Bit matrices: 64x64 transposition between row-major words and bit-sliced planes, and shifts of
+//! whole planes. Knows nothing of sharing.
+//!
+//! A *plane* holds bit `i` of every row: row `r` is bit `r % 64` of word `r / 64`, and bits past the
+//! last row are undefined unless a function says otherwise. *Row-major* means `stride` words a row,
+//! lowest word first.
+
+mod transpose;
+
+pub use transpose::{transpose64, transpose64_many};
+
+/// Words that a plane of `rows` bits takes.
+#[must_use]
+pub const fn plane_words(rows: usize) -> usize {
+    rows.div_ceil(64)
+}
+
+/// Words that a row of `width` bits takes.
+#[must_use]
+pub const fn row_words(width: usize) -> usize {
+    width.div_ceil(64)
+}
+
+/// A mask of the rows in the last word of a plane.
+#[must_use]
+pub const fn tail_mask(rows: usize) -> u64 {
+    if rows.is_multiple_of(64) {
+        u64::MAX
+    } else {
+        (1 << (rows % 64)) - 1
+    }
+}
+
+/// Row-major words to `width` planes. `rows_in` holds `rows * row_words(width)` words; the result
+/// holds `width * plane_words(rows)` words, plane 0 first, zero past the last row.
+#[must_use]
+pub fn to_planes(rows_in: &[u64], rows: usize, width: usize) -> Vec<u64> {
+    let mut planes = vec![0; width * plane_words(rows)];
+    to_planes_into(rows_in, rows, width, &mut planes);
+    planes
+}
+
+/// As [`to_planes`], into `planes`.
+pub fn to_planes_into(rows_in: &[u64], rows: usize, width: usize, planes: &mut [u64]) {
+    let words = plane_words(rows);
+    let stride = row_words(width);
+    let mut tile = [0; 64];
+    for lane in 0..stride {
+        let bits = (width - lane * 64).min(64);
+        for word in 0..words {
+            let count = (rows - word * 64).min(64);
+            let source = &rows_in[word * 64 * stride..(word * 64 + count) * stride];
+            for (slot, row) in tile.iter_mut().zip(source.chunks_exact(stride)) {
+                *slot = row[lane];
+            }
+            tile[count..].fill(0);
+            transpose64(&mut tile);
+            for (bit, &slot) in tile.iter().enumerate().take(bits) {
+                planes[(lane * 64 + bit) * words + word] = slot;
+            }
+        }
+    }
+}
+
+/// Planes to row-major words: the inverse of [`to_planes`]. Bits past `width` are zero.
+#[must_use]
+pub fn to_rows(planes: &[u64], rows: usize, width: usize) -> Vec<u64> {
+    let words = plane_words(rows);
+    let stride = row_words(width);
+    let mut out = vec![0; rows * stride];
+    let mut tile = [0; 64];
+    for lane in 0..stride {
+        let bits = (width - lane * 64).min(64);
+        for word in 0..words {
+            for (bit, slot) in tile.iter_mut().enumerate().take(bits) {
+                *slot = planes[(lane * 64 + bit) * words + word];
+            }
+            tile[bits..].fill(0);
+            transpose64(&mut tile);
+            let count = (rows - word * 64).min(64);
+            let target = &mut out[word * 64 * stride..(word * 64 + count) * stride];
+            for (row, &slot) in target.chunks_exact_mut(stride).zip(&tile) {
+                row[lane] = slot;
+            }
+        }
+    }
+    out
+}
+
+/// The plane moved one row up: row `r` of the result is row `r - 1` of `plane`, row 0 is zero.
+pub fn shift_rows_up(plane: &[u64], out: &mut [u64]) {
+    let mut carry = 0;
+    for (target, &word) in out.iter_mut().zip(plane) {
+        *target = (word << 1) | carry;
+        carry = word >> 63;
+    }
+}
+
+/// The plane moved one row down: row `r` of the result is row `r + 1` of `plane`; the last row takes
+/// whatever lies past the end.
+pub fn shift_rows_down(plane: &[u64], out: &mut [u64]) {
+    for i in 0..plane.len() {
+        let next = plane.get(i + 1).copied().unwrap_or(0);
+        out[i] = (plane[i] >> 1) | (next << 63);
+    }
+}
+
+/// Copies `count` rows of `source`, from row `from`, to `target` at row `at`, bit by bit exact; other
+/// rows of `target` stay.
+pub fn copy_rows(source: &[u64], from: usize, target: &mut [u64], at: usize, count: usize) {
+    let mut done = 0;
+    while done < count {
+        let (read, write) = (from + done, at + done);
+        let room = 64 - (write % 64);
+        let take = room.min(count - done);
+        let (word, shift) = (read / 64, read % 64);
+        let mut bits = source[word] >> shift;
+        if shift != 0 && word + 1 < source.len() {
+            bits |= source[word + 1] << (64 - shift);
+        }
+        let mask = if take == 64 {
+            u64::MAX
+        } else {
+            (1 << take) - 1
+        };
+        let slot = &mut target[write / 64];
+        let offset = write % 64;
+        *slot = (*slot & !(mask << offset)) | ((bits & mask) << offset);
+        done += take;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(n: usize, mut seed: u64) -> Vec<u64> {
+        (0..n)
+            .map(|_| {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                seed ^ (seed >> 29)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn planes_and_rows_are_inverse() {
+        for rows in [0, 1, 2, 63, 64, 65, 127, 200] {
+            for width in [1, 5, 63, 64, 65, 100, 128, 256] {
+                let stride = row_words(width);
+                let mut rows_in = words(rows * stride, (rows * 1000 + width) as u64);
+                for row in rows_in.chunks_exact_mut(stride) {
+                    if width % 64 != 0 {
+                        row[stride - 1] &= (1 << (width % 64)) - 1;
+                    }
+                }
+                let planes = to_planes(&rows_in, rows, width);
+                for r in 0..rows {
+                    for b in 0..width {
+                        let row_bit = rows_in[r * stride + b / 64] >> (b % 64) & 1;
+                        let plane_bit = planes[b * plane_words(rows) + r / 64] >> (r % 64) & 1;
+                        assert_eq!(row_bit, plane_bit);
+                    }
+                }
+                assert_eq!(to_rows(&planes, rows, width), rows_in);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_copied_bit_exact() {
+        for (from, at, count) in [
+            (0, 0, 0),
+            (0, 3, 100),
+            (5, 0, 64),
+            (63, 65, 70),
+            (1, 1, 191),
+        ] {
+            let source = words(4, 7);
+            let mut target = words(5, 9);
+            let before = target.clone();
+            copy_rows(&source, from, &mut target, at, count);
+            for r in 0..320 {
+                let bit = |v: &[u64], i: usize| v[i / 64] >> (i % 64) & 1;
+                let due = if (at..at + count).contains(&r) {
+                    bit(&source, from + r - at)
+                } else {
+                    bit(&before, r)
+                };
+                assert_eq!(bit(&target, r), due);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Less-than on planes: ripple inside groups of bits, a tree across the groups.
+//!
+//! A group of `g` bits ripples from its lowest bit: `lt' = b ^ ((a ^ b ^ 1) & (lt ^ b))`, one AND a
+//! bit, beside `eq' = eq & (a ^ b ^ 1)` for every group but the lowest. Groups then combine pairwise:
+//! `lt = lt_hi ^ (eq_hi & lt_lo)`, `eq = eq_hi & eq_lo`. One group of all bits is the ripple (width
+//! ANDs and rounds), groups of one bit the (lt, eq) tree (about 3 width ANDs, log rounds; Garay,
+//! Schoenmakers, Villegas, PKC 2007). [`Comparison`] chooses `g` by rows and round trip.
+
+use super::gates::{Gates, One, cross};
+use super::same_shape;
+use crate::context::Context;
+use crate::error::Result;
+use crate::net::{LinkProfile, Step};
+use crate::share::BitColumn;
+
+/// Whether `x < y`, row by row, as unsigned or two's complement numbers of `width` bits.
+/// Bits and rounds: [`Comparison::and_gates`] and [`Comparison::rounds`].
+///
+/// # Errors
+/// `InvalidInput` for different shapes; those of the link.
+pub fn less_than(
+    ctx: &mut Context,
+    step: &Step,
+    x: &BitColumn,
+    y: &BitColumn,
+    signed: bool,
+) -> Result<BitColumn> {
+    same_shape("less_than", x, y)?;
+    let mut gates = Gates::new(ctx, step)?;
+    let comparison = Comparison::choose(ctx.profile(), x.width(), x.rows());
+    let words = x.words();
+    let (a, b) = if signed {
+        // Swapping the sign bits maps two's complement order to unsigned order.
+        let swap = |c: &BitColumn, d: &BitColumn| {
+            let sign = (c.width() - 1) * words;
+            let mut out = c.clone();
+            out.a[sign..].copy_from_slice(&d.a[sign..]);
+            out.b[sign..].copy_from_slice(&d.b[sign..]);
+            out
+        };
+        let (u, v) = (swap(x, y), swap(y, x));
+        comparison.run(ctx, &mut gates, words, Operand::of(&u), Operand::of(&v))?
+    } else {
+        comparison.run(ctx, &mut gates, words, Operand::of(x), Operand::of(y))?
+    };
+    Ok(BitColumn::make(1, x.rows(), a, b))
+}
+
+/// My components of the planes of one side.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand<'p> {
+    pub(crate) a: &'p [u64],
+    pub(crate) b: &'p [u64],
+}
+
+impl<'p> Operand<'p> {
+    fn of(column: &'p BitColumn) -> Self {
+        Self {
+            a: &column.a,
+            b: &column.b,
+        }
+    }
+}
+
+/// The shape of a comparison: its width, and the bits that ripple together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    width: usize,
+    group: usize,
+}
+
+/// Computing and sending one AND gate, in picoseconds of wall time, beside its share of the link.
+const GATE_PICOSECONDS: u128 = 150;
+
+impl Comparison {
+    /// The cheapest shape for `rows` comparisons of `width` bits at once.
+    pub(crate) fn choose(profile: LinkProfile, width: usize, rows: usize) -> Self {
+        let cost = |c: &Self| {
+            let bandwidth = u128::from(profile.bytes_per_second.max(1));
+            let gate = GATE_PICOSECONDS + 1_000_000_000_000 / 8 / bandwidth;
+            profile.round_trip.as_nanos() * 1000 * c.rounds() as u128
+                + gate * (c.and_gates() * rows) as u128
+        };
+        [1, 2, 4, 8, 16, 32, width]
+            .into_iter()
+            .filter(|&group| group <= width)
+            .map(|group| Self { width, group })
+            .min_by_key(cost)
+            .unwrap_or(Self { width, group: 1 })
+    }
+
+    fn groups(self) -> usize {
+        self.width.div_ceil(self.group)
+    }
+
+    /// Rounds.
+    pub(crate) fn rounds(self) -> usize {
+        self.group + self.groups().next_power_of_two().trailing_zeros() as usize
+    }
+
+    /// AND gates, that is bits sent, per row and party.
+    pub(crate) fn and_gates(self) -> usize {
+        let groups = self.groups();
+        // Bits above the lowest group, less the first bit of each group.
+        let chains = (self.width - self.group) - (groups - 1);
+        let mut left = groups;
+        let mut tree = 0;
+        while left > 1 {
+            tree += 2 * (left / 2) - 1;
+            left = left.div_ceil(2);
+        }
+        self.width + chains + tree
+    }
+
+    /// `x < y` over planes of `words` words. Plane 0 is the lowest bit.
+    pub(crate) fn run(
+        self,
+        ctx: &mut Context,
+        gates: &mut Gates<'_>,
+        words: usize,
+        x: Operand<'_>,
+        y: Operand<'_>,
+    ) -> Result<(Vec<u64>, Vec<u64>)> {
+        let one = One::of(ctx.role());
+        let groups = self.groups();
+        let mut less = Pairs::zeros(groups * words);
+        // Plane j of `same` belongs to group j + 1.
+        let mut same = Pairs::zeros((groups - 1) * words);
+        let mut out = Pairs::zeros((2 * groups - 1) * words);
+        for bit in 0..self.group {
+            // The groups that have this bit: all, or all but the shorter top one.
+            let active = (0..groups)
+                .filter(|j| j * self.group + bit < self.width)
+                .count();
+            let chains = if bit == 0 { 0 } else { active - 1 };
+            let length = (active + chains) * words;
+            gates.round(
+                ctx,
+                words,
+                &mut out.a[..length],
+                &mut out.b[..length],
+                |segment, offset, tile| {
+                    let (group, is_less) = if segment < active {
+                        (segment, true)
+                    } else {
+                        (segment - active + 1, false)
+                    };
+                    let at = (group * self.group + bit) * words + offset;
+                    let n = tile.len();
+                    let (xa, xb) = (&x.a[at..at + n], &x.b[at..at + n]);
+                    let (ya, yb) = (&y.a[at..at + n], &y.b[at..at + n]);
+                    if is_less {
+                        let at = group * words + offset;
+                        let (la, lb) = (&less.a[at..at + n], &less.b[at..at + n]);
+                        for i in 0..n {
+                            tile[i] ^= cross(
+                                xa[i] ^ ya[i] ^ one.a,
+                                xb[i] ^ yb[i] ^ one.b,
+                                la[i] ^ ya[i],
+                                lb[i] ^ yb[i],
+                            );
+                        }
+                    } else {
+                        let at = (group - 1) * words + offset;
+                        let (ea, eb) = (&same.a[at..at + n], &same.b[at..at + n]);
+                        for i in 0..n {
+                            tile[i] ^=
+                                cross(xa[i] ^ ya[i] ^ one.a, xb[i] ^ yb[i] ^ one.b, ea[i], eb[i]);
+                        }
+                    }
+                },
+            )?;
+            for group in 0..active {
+                let at = (group * self.group + bit) * words;
+                let range = group * words..(group + 1) * words;
+                xor_of(
+                    &mut less.a[range.clone()],
+                    &out.a[range.clone()],
+                    &y.a[at..at + words],
+                );
+                xor_of(
+                    &mut less.b[range.clone()],
+                    &out.b[range],
+                    &y.b[at..at + words],
+                );
+            }
+            if bit == 0 {
+                for group in 1..active {
+                    let at = group * self.group * words;
+                    for i in 0..words {
+                        same.a[(group - 1) * words + i] = x.a[at + i] ^ y.a[at + i] ^ one.a;
+                        same.b[(group - 1) * words + i] = x.b[at + i] ^ y.b[at + i] ^ one.b;
+                    }
+                }
+            } else {
+                let n = chains * words;
+                same.a[..n].copy_from_slice(&out.a[active * words..active * words + n]);
+                same.b[..n].copy_from_slice(&out.b[active * words..active * words + n]);
+            }
+        }
+        combine(ctx, gates, words, groups, less, same)
+    }
+}
+
+/// Two components of some planes.
+struct Pairs {
+    a: Vec<u64>,
+    b: Vec<u64>,
+}
+
+impl Pairs {
+    fn zeros(words: usize) -> Self {
+        Self {
+            a: vec![0; words],
+            b: vec![0; words],
+        }
+    }
+}
+
+/// The tree over groups: neighbours combine until one `lt` is left.
+fn combine(
+    ctx: &mut Context,
+    gates: &mut Gates<'_>,
+    words: usize,
+    mut groups: usize,
+    mut less: Pairs,
+    mut same: Pairs,
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    while groups > 1 {
+        let pairs = groups / 2;
+        // Segments: `lt` of every pair, then `eq` of every pair but the lowest.
+        let mut out = Pairs::zeros((2 * pairs - 1) * words);
+        gates.round(
+            ctx,
+            words,
+            &mut out.a,
+            &mut out.b,
+            |segment, offset, tile| {
+                let n = tile.len();
+                let (pair, is_less) = if segment < pairs {
+                    (segment, true)
+                } else {
+                    (segment - pairs + 1, false)
+                };
+                let high = 2 * pair * words + offset;
+                let (ha, hb) = (&same.a[high..high + n], &same.b[high..high + n]);
+                let (la, lb) = if is_less {
+                    let low = 2 * pair * words + offset;
+                    (&less.a[low..low + n], &less.b[low..low + n])
+                } else {
+                    let low = (2 * pair - 1) * words + offset;
+                    (&same.a[low..low + n], &same.b[low..low + n])
+                };
+                for i in 0..n {
+                    tile[i] ^= cross(ha[i], hb[i], la[i], lb[i]);
+                }
+            },
+        )?;
+        let left = groups.div_ceil(2);
+        let mut next_less = Pairs::zeros(left * words);
+        let mut next_same = Pairs::zeros((left - 1) * words);
+        for pair in 0..pairs {
+            let to = pair * words..(pair + 1) * words;
+            let high = (2 * pair + 1) * words..(2 * pair + 2) * words;
+            xor_of(
+                &mut next_less.a[to.clone()],
+                &out.a[to.clone()],
+                &less.a[high.clone()],
+            );
+            xor_of(&mut next_less.b[to.clone()], &out.b[to], &less.b[high]);
+        }
+        let kept = (pairs - 1) * words;
+        next_same.a[..kept].copy_from_slice(&out.a[pairs * words..]);
+        next_same.b[..kept].copy_from_slice(&out.b[pairs * words..]);
+        if left > pairs {
+            // The odd group at the top passes through.
+            next_less.a[pairs * words..].copy_from_slice(&less.a[(groups - 1) * words..]);
+            next_less.b[pairs * words..].copy_from_slice(&less.b[(groups - 1) * words..]);
+            next_same.a[kept..].copy_from_slice(&same.a[(groups - 2) * words..]);
+            next_same.b[kept..].copy_from_slice(&same.b[(groups - 2) * words..]);
+        }
+        (less, same, groups) = (next_less, next_same, left);
+    }
+    Ok((less.a, less.b))
+}
+
+fn xor_of(out: &mut [u64], x: &[u64], y: &[u64]) {
+    for ((o, x), y) in out.iter_mut().zip(x).zip(y) {
+        *o = x ^ y;
+    }
+}

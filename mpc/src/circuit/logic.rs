@@ -1,0 +1,167 @@
+//! Bit logic on columns. Costs are bits sent per row and party, and rounds.
+
+use super::gates::{Gates, cross};
+use super::{one_bit, same_rows, same_shape};
+use crate::context::Context;
+use crate::error::Result;
+use crate::net::Step;
+use crate::share::BitColumn;
+
+/// Bit-wise AND. `width` bits, 1 round.
+///
+/// # Errors
+/// `InvalidInput` for different shapes; those of the link.
+pub fn and(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    same_shape("and", x, y)?;
+    let mut gates = Gates::new(ctx, step)?;
+    let (a, b) = gates.and(ctx, (&x.a, &x.b), (&y.a, &y.b))?;
+    Ok(BitColumn::make(x.width(), x.rows(), a, b))
+}
+
+/// Bit-wise OR. `width` bits, 1 round.
+///
+/// # Errors
+/// As [`and`].
+pub fn or(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    let both = and(ctx, step, x, y)?;
+    Ok(both.xor(x).xor(y))
+}
+
+/// Bit-wise XOR; local.
+///
+/// # Errors
+/// `InvalidInput` for different shapes.
+pub fn xor(x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    same_shape("xor", x, y)?;
+    Ok(x.xor(y))
+}
+
+/// Bit-wise complement; local.
+#[must_use]
+pub fn not(ctx: &Context, x: &BitColumn) -> BitColumn {
+    x.clone().not(ctx.role())
+}
+
+/// `x` where `flag`, zero elsewhere. `width` bits, 1 round.
+///
+/// # Errors
+/// `InvalidInput` for different rows or a flag wider than one bit; those of the link.
+pub fn and_mask(
+    ctx: &mut Context,
+    step: &Step,
+    x: &BitColumn,
+    flag: &BitColumn,
+) -> Result<BitColumn> {
+    one_bit("and_mask", flag)?;
+    same_rows("and_mask", x.rows(), flag.rows())?;
+    let words = x.words();
+    let mut gates = Gates::new(ctx, step)?;
+    let (mut a, mut b) = (vec![0; x.a.len()], vec![0; x.a.len()]);
+    gates.round(ctx, words, &mut a, &mut b, |segment, offset, tile| {
+        let at = segment * words + offset;
+        for (i, z) in tile.iter_mut().enumerate() {
+            *z ^= cross(
+                x.a[at + i],
+                x.b[at + i],
+                flag.a[offset + i],
+                flag.b[offset + i],
+            );
+        }
+    })?;
+    Ok(BitColumn::make(x.width(), x.rows(), a, b))
+}
+
+/// `x` where `flag`, `y` elsewhere. `width` bits, 1 round.
+///
+/// # Errors
+/// As [`and_mask`].
+pub fn select(
+    ctx: &mut Context,
+    step: &Step,
+    flag: &BitColumn,
+    x: &BitColumn,
+    y: &BitColumn,
+) -> Result<BitColumn> {
+    same_shape("select", x, y)?;
+    Ok(and_mask(ctx, step, &x.xor(y), flag)?.xor(y))
+}
+
+/// Whether rows are equal. `width - 1` bits, `ceil(log2 width)` rounds.
+///
+/// # Errors
+/// As [`and`].
+pub fn equal(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    same_shape("equal", x, y)?;
+    let same = x.xor(y).not(ctx.role());
+    all_bits(ctx, step, same)
+}
+
+/// Whether rows equal a public constant of `width` bits (lowest word first). Cost as [`equal`].
+///
+/// # Errors
+/// Those of the link.
+pub fn equal_public(
+    ctx: &mut Context,
+    step: &Step,
+    x: &BitColumn,
+    constant: &[u64],
+) -> Result<BitColumn> {
+    let same = x.clone().xor_public(ctx.role(), constant).not(ctx.role());
+    all_bits(ctx, step, same)
+}
+
+/// Whether any bit of a row is set. `width - 1` bits, `ceil(log2 width)` rounds.
+pub(crate) fn any_bit(ctx: &mut Context, step: &Step, x: &BitColumn) -> Result<BitColumn> {
+    let none = all_bits(ctx, step, x.clone().not(ctx.role()))?;
+    Ok(none.not(ctx.role()))
+}
+
+/// Whether a flag is set in any row, as one row. About 1 bit, `ceil(log2 rows)` rounds.
+///
+/// # Errors
+/// `InvalidInput` for a column wider than one bit; those of the link.
+pub fn any_row(ctx: &mut Context, step: &Step, flag: &BitColumn) -> Result<BitColumn> {
+    one_bit("any_row", flag)?;
+    if flag.rows() == 0 {
+        return Ok(BitColumn::zeros(1, 1));
+    }
+    // Whole words fold as 64-bit wide "planes" of one column; the last word's 64 bits fold alone.
+    let mut clean = flag.clone();
+    let mask = crate::bits::tail_mask(flag.rows());
+    for component in [&mut clean.a, &mut clean.b] {
+        if let Some(last) = component.last_mut() {
+            *last &= mask;
+        }
+    }
+    let words = clean.a.len();
+    let folded = any_bit(
+        ctx,
+        &step.narrow("words"),
+        &BitColumn::make(words, 64, clean.a, clean.b),
+    )?;
+    let spread = |word: u64| (0..64).map(|i| word >> i & 1).collect();
+    let row = BitColumn::make(64, 1, spread(folded.a[0]), spread(folded.b[0]));
+    any_bit(ctx, &step.narrow("bits"), &row)
+}
+
+/// Whether all bits of a row are set: a tree that halves the planes.
+fn all_bits(ctx: &mut Context, step: &Step, x: BitColumn) -> Result<BitColumn> {
+    let (rows, words) = (x.rows(), x.words());
+    let mut width = x.width();
+    let mut gates = Gates::new(ctx, step)?;
+    let (mut a, mut b) = (x.a, x.b);
+    while width > 1 {
+        let half = width / 2;
+        let (low, high) = (0..half * words, half * words..2 * half * words);
+        let (mut next_a, mut next_b) = gates.and(
+            ctx,
+            (&a[low.clone()], &b[low]),
+            (&a[high.clone()], &b[high]),
+        )?;
+        next_a.extend_from_slice(&a[2 * half * words..]);
+        next_b.extend_from_slice(&b[2 * half * words..]);
+        (a, b) = (next_a, next_b);
+        width -= half;
+    }
+    Ok(BitColumn::make(1, rows, a, b))
+}

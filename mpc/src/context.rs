@@ -1,0 +1,228 @@
+//! What a protocol runs in: who I am, the channels, the shared randomness, and the outside's wish to
+//! watch or stop. Knows no protocol.
+
+use crate::error::{Error, Misbehaviour, Result};
+use crate::net::{Link, LinkProfile, Participant, Step};
+use crate::prss::{Pair, Prss, Stream};
+use crate::ring::{Ring, Word};
+use crate::share::Role;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use zerocopy::IntoBytes;
+
+/// Told (step, rows done) from inside long operators; functions of public sizes only.
+pub type Progress = Box<dyn FnMut(&Step, u64) + Send>;
+
+/// One computing party's side of a run.
+pub struct Context {
+    role: Role,
+    participants: [Participant; 3],
+    link: Box<dyn Link>,
+    prss: Prss,
+    profile: LinkProfile,
+    cancel: Arc<AtomicBool>,
+    progress: Option<Progress>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({:?})", self.role)
+    }
+}
+
+impl Context {
+    /// A context of `role` among `participants` (in role order). The seeds in `prss` are those of
+    /// this run alone; `profile` must be the same at all three parties, for it chooses protocols.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the link is not that of the role's participant.
+    pub fn new(
+        role: Role,
+        participants: [Participant; 3],
+        link: Box<dyn Link>,
+        prss: Prss,
+        profile: LinkProfile,
+        cancel: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        if link.me() != participants[role.index()] {
+            return Err(Error::InvalidInput {
+                operator: "Context::new",
+                what: format!("the link of {} for {:?}", link.me(), role),
+            });
+        }
+        Ok(Self {
+            role,
+            participants,
+            link,
+            prss,
+            profile,
+            cancel,
+            progress: None,
+        })
+    }
+
+    /// With a callback for progress.
+    #[must_use]
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Who I am.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The participants in role order.
+    #[must_use]
+    pub fn participants(&self) -> [Participant; 3] {
+        self.participants
+    }
+
+    /// The participant of a role.
+    #[must_use]
+    pub fn participant(&self, role: Role) -> Participant {
+        self.participants[role.index()]
+    }
+
+    /// What is known about the channels.
+    #[must_use]
+    pub fn profile(&self) -> LinkProfile {
+        self.profile
+    }
+
+    /// The channels, for messages outside the ring (inputs, results).
+    pub fn link(&mut self) -> &mut dyn Link {
+        &mut *self.link
+    }
+
+    /// The channels, given back at the end of a run.
+    #[must_use]
+    pub fn into_link(self) -> Box<dyn Link> {
+        self.link
+    }
+
+    /// The randomness common to `pair`, named `step`.
+    ///
+    /// # Errors
+    /// `StepReused`.
+    pub fn stream(&mut self, pair: Pair, step: &Step) -> Result<Stream> {
+        self.prss.stream(pair, step)
+    }
+
+    /// The stream common with the holder of component `index` beside me.
+    pub(crate) fn stream_of_component(
+        &mut self,
+        index: usize,
+        step: &Step,
+    ) -> Result<Option<Stream>> {
+        let me = self.role.index();
+        if index % 3 == me {
+            self.prss.stream(Pair::Prev, step).map(Some)
+        } else if index % 3 == (me + 1) % 3 {
+            self.prss.stream(Pair::Next, step).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// My summand of a random sharing of zeros under XOR.
+    pub(crate) fn zeros_xor(&mut self, step: &Step, count: usize) -> Result<Vec<u64>> {
+        let mut next = self.prss.stream(Pair::Next, step)?;
+        let mut prev = self.prss.stream(Pair::Prev, step)?;
+        let mut out = vec![0; count];
+        let mut tile = [0_u64; TILE];
+        for chunk in out.chunks_mut(TILE) {
+            let tile = &mut tile[..chunk.len()];
+            next.fill(chunk);
+            prev.fill(tile);
+            for (x, y) in chunk.iter_mut().zip(tile) {
+                *x ^= *y;
+            }
+        }
+        Ok(out)
+    }
+
+    /// My summand of a random sharing of zeros in Z_2^k.
+    pub(crate) fn zeros_add<T: Ring>(&mut self, step: &Step, count: usize) -> Result<Vec<T>> {
+        let mut next = self.prss.stream(Pair::Next, step)?;
+        let mut prev = self.prss.stream(Pair::Prev, step)?;
+        let mut out = vec![T::default(); count];
+        let mut tile = [T::default(); TILE];
+        for chunk in out.chunks_mut(TILE) {
+            let tile = &mut tile[..chunk.len()];
+            next.fill(chunk);
+            prev.fill(tile);
+            for (x, y) in chunk.iter_mut().zip(tile) {
+                *x = x.minus(*y);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Sends to the previous party and receives as much from the next: what a multiplication does.
+    pub(crate) fn pass_back<T: Word>(
+        &mut self,
+        step: &Step,
+        send: &[T],
+        receive: &mut [T],
+    ) -> Result<()> {
+        self.send(self.role.prev(), step, send)?;
+        self.receive(self.role.next(), step, receive)
+    }
+
+    /// Sends words to a role. Nothing is sent for no words.
+    pub(crate) fn send<T: Word>(&mut self, to: Role, step: &Step, words: &[T]) -> Result<()> {
+        self.check()?;
+        if words.is_empty() {
+            return Ok(());
+        }
+        self.link
+            .send(self.participants[to.index()], step, words.as_bytes())
+    }
+
+    /// Receives words from a role.
+    pub(crate) fn receive<T: Word>(
+        &mut self,
+        from: Role,
+        step: &Step,
+        words: &mut [T],
+    ) -> Result<()> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        self.link
+            .recv_into(self.participants[from.index()], step, words.as_mut_bytes())
+    }
+
+    /// Whether the outside wants the run to go on.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// Reports rows done.
+    pub fn report(&mut self, step: &Step, rows: usize) {
+        if let Some(progress) = &mut self.progress {
+            progress(step, rows as u64);
+        }
+    }
+
+    /// The error that names `role` as the sender of something inconsistent.
+    pub(crate) fn equivocation(&self, role: Role, step: &Step, what: &'static str) -> Error {
+        Error::PeerMisbehaved {
+            peer: self.participant(role),
+            step: step.clone(),
+            what: Misbehaviour::Equivocation(what),
+        }
+    }
+}
+
+/// Words of randomness handled at a time, so that masks stay in the first-level cache.
+pub(crate) const TILE: usize = 512;

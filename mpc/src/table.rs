@@ -1,0 +1,115 @@
+//! Shared tables: columns of one length and a validity bit per row. Knows nothing of SQL types or
+//! names; the caller keeps what a column means.
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::net::Step;
+use crate::share::{Arith, BitColumn};
+
+/// A shared column.
+#[derive(Debug, Clone)]
+pub enum Column {
+    /// XOR-shared bit strings, 1 to 256 bits a row: keys, codes, flags, null bits.
+    Bits(BitColumn),
+    /// Additively shared numbers modulo 2^64.
+    Arith64(Arith<u64>),
+    /// Additively shared numbers modulo 2^128.
+    Arith128(Arith<u128>),
+}
+
+impl Column {
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Bits(c) => c.rows(),
+            Self::Arith64(c) => c.rows(),
+            Self::Arith128(c) => c.rows(),
+        }
+    }
+
+    /// Rows `from..from + count`.
+    #[must_use]
+    pub fn slice(&self, from: usize, count: usize) -> Self {
+        match self {
+            Self::Bits(c) => Self::Bits(c.slice(from, count)),
+            Self::Arith64(c) => Self::Arith64(c.slice(from, count)),
+            Self::Arith128(c) => Self::Arith128(c.slice(from, count)),
+        }
+    }
+
+    /// The first `rows` rows, zero rows added where there are fewer.
+    #[must_use]
+    pub fn resized(self, rows: usize) -> Self {
+        match self {
+            Self::Bits(c) => Self::Bits(c.resized(rows)),
+            Self::Arith64(c) => Self::Arith64(c.resized(rows)),
+            Self::Arith128(c) => Self::Arith128(c.resized(rows)),
+        }
+    }
+}
+
+/// Shared columns and a validity bit per row: a row that is not valid is not there, whatever its
+/// cells hold. This hides cardinality.
+#[derive(Debug, Clone)]
+pub struct SharedTable {
+    /// The columns, all of `valid.rows()` rows.
+    pub columns: Vec<Column>,
+    /// Width 1.
+    pub valid: BitColumn,
+}
+
+impl SharedTable {
+    /// Rows, valid or not.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.valid.rows()
+    }
+
+    /// Rows `from..from + count`.
+    #[must_use]
+    pub fn slice(&self, from: usize, count: usize) -> Self {
+        Self {
+            columns: self.columns.iter().map(|c| c.slice(from, count)).collect(),
+            valid: self.valid.slice(from, count),
+        }
+    }
+
+    /// Checks that all columns have one length and the validity bit is one bit.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the operator.
+    pub fn check(&self, operator: &'static str) -> Result<()> {
+        let rows = self.rows();
+        if self.valid.width() != 1 || self.columns.iter().any(|c| c.rows() != rows) {
+            return Err(Error::InvalidInput {
+                operator,
+                what: format!("a table of {rows} rows has columns of other lengths"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Column `index` as bits.
+    ///
+    /// # Errors
+    /// `InvalidInput` when there is no such column or it is arithmetic.
+    pub fn bits(&self, operator: &'static str, index: usize) -> Result<&BitColumn> {
+        match self.columns.get(index) {
+            Some(Column::Bits(c)) => Ok(c),
+            _ => Err(Error::InvalidInput {
+                operator,
+                what: format!("column {index} is not a bit column"),
+            }),
+        }
+    }
+
+    /// The table with every cell of an invalid row set to zero. Operators leave garbage in such
+    /// rows (other rows' cells); whatever is released must go through here first.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub fn clear_invalid(&self, ctx: &mut Context, step: &Step) -> Result<Self> {
+        crate::circuit::clear_rows(ctx, step, self)
+    }
+}
