@@ -256,12 +256,6 @@ impl Identity {
     }
 }
 
-impl veilgate_federated::run::Signer for Identity {
-    fn sign(&self, domain: &str, body: &[u8]) -> [u8; 64] {
-        Identity::sign(self, domain, body)
-    }
-}
-
 fn tagged(domain: &str, message: &[u8]) -> Vec<u8> {
     const PREFIX: &[u8] = b"veilgate signature\0";
     let mut bytes = Vec::with_capacity(PREFIX.len() + domain.len() + 1 + message.len());

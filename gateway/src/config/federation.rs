@@ -3,12 +3,11 @@
 use super::reader::{Document, Mistakes, Table};
 use crate::identity::{PublicKey, check_department};
 use std::path::Path;
-use veilgate_federated::run;
 use veilgate_federated::schema::Department;
 
 /// A gateway of the federation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FederatedGateway {
+pub struct Gateway {
     /// Whose gateway.
     pub department: Department,
     /// `host:port`, where the others reach it.
@@ -26,7 +25,7 @@ pub struct FederatedGateway {
 /// The gateways that know each other, in ascending order of department.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Federation {
-    gateways: Vec<FederatedGateway>,
+    gateways: Vec<Gateway>,
 }
 
 impl Federation {
@@ -44,7 +43,7 @@ impl Federation {
     ///
     /// # Errors
     /// Two with one department, key or address.
-    pub fn new(mut gateways: Vec<FederatedGateway>) -> Result<Self, Mistakes> {
+    pub fn new(mut gateways: Vec<Gateway>) -> Result<Self, Mistakes> {
         gateways.sort_by(|a, b| a.department.cmp(&b.department));
         let mut mistakes = Mistakes::default();
         for (index, gateway) in gateways.iter().enumerate() {
@@ -67,13 +66,13 @@ impl Federation {
     fn read(document: &Document) -> Option<Self> {
         let root = document.root();
         root.version();
-        let mut gateways: Vec<FederatedGateway> = Vec::new();
+        let mut gateways: Vec<Gateway> = Vec::new();
         let tables = root.tables("gateways");
         if tables.is_empty() {
             root.mistake("gateways", "there is none; `veilgate init` prints an entry");
         }
         for table in tables {
-            let Some(gateway) = FederatedGateway::read(&table) else {
+            let Some(gateway) = Gateway::read(&table) else {
                 continue;
             };
             for other in &gateways {
@@ -94,13 +93,13 @@ impl Federation {
 
     /// All gateways, in ascending order of department.
     #[must_use]
-    pub fn gateways(&self) -> &[FederatedGateway] {
+    pub fn gateways(&self) -> &[Gateway] {
         &self.gateways
     }
 
     /// The gateway of a department.
     #[must_use]
-    pub fn get(&self, department: &str) -> Option<&FederatedGateway> {
+    pub fn get(&self, department: &str) -> Option<&Gateway> {
         self.gateways
             .iter()
             .find(|gateway| gateway.department == department)
@@ -122,7 +121,7 @@ impl Federation {
     }
 }
 
-impl FederatedGateway {
+impl Gateway {
     fn read(table: &Table<'_>) -> Option<Self> {
         let department = table.require("department", "tax", |name| {
             check_department(name).map(|()| name.to_owned())
@@ -162,15 +161,8 @@ impl FederatedGateway {
     }
 }
 
-impl run::Verifier for Federation {
-    fn verify(&self, department: &str, domain: &str, body: &[u8], signature: &[u8]) -> bool {
-        self.get(department)
-            .is_some_and(|gateway| gateway.public_key.verify(domain, body, signature))
-    }
-}
-
 /// What two gateways must not share.
-fn clash(one: &FederatedGateway, other: &FederatedGateway) -> Option<&'static str> {
+fn clash(one: &Gateway, other: &Gateway) -> Option<&'static str> {
     if one.department == other.department {
         Some("department")
     } else if one.public_key == other.public_key {

@@ -33,25 +33,25 @@ pub struct GatewayConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes that one run may use here (`memory_mib`; default 2048 MiB).
-    pub memory: u64,
+    pub memory_bytes: usize,
     /// Runs at the same time (`max_runs`; default 8).
     pub max_runs: usize,
     /// The longest that a run may take (`run_seconds`; default 600).
     pub run_deadline: Duration,
     /// The longest silence of a peer during a run (`peer_seconds`; default 8).
-    pub peer_deadline: Duration,
-    /// The longest gRPC message in bytes (`message_mib`; default 64 MiB).
-    pub message: usize,
+    pub peer_silence: Duration,
+    /// The longest wait for a peer's data connection (`connect_seconds`; default 6).
+    pub connect: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: 2048 << 20,
+            memory_bytes: 2048 << 20,
             max_runs: 8,
             run_deadline: Duration::from_secs(600),
-            peer_deadline: Duration::from_secs(8),
-            message: 64 << 20,
+            peer_silence: Duration::from_secs(8),
+            connect: Duration::from_secs(6),
         }
     }
 }
@@ -201,14 +201,18 @@ impl GatewayConfig {
 
 impl Limits {
     fn read(table: &Table<'_>) -> Self {
-        let mib = |mebibytes: u64| mebibytes << 20;
+        let seconds = |field, default: Duration, most| {
+            Duration::from_secs(table.number(field, default.as_secs(), 1..=most))
+        };
+        let default = Self::default();
+        let memory = table.number("memory_mib", 2048, 16..=1 << 24) << 20;
+        let runs = table.number("max_runs", 8, 1..=1024);
         Self {
-            memory: mib(table.number("memory_mib", 2048, 16..=1 << 24)),
-            max_runs: usize::try_from(table.number("max_runs", 8, 1..=1024)).unwrap_or(8),
-            run_deadline: Duration::from_secs(table.number("run_seconds", 600, 1..=86_400)),
-            peer_deadline: Duration::from_secs(table.number("peer_seconds", 8, 1..=3_600)),
-            message: usize::try_from(mib(table.number("message_mib", 64, 1..=1024)))
-                .unwrap_or(64 << 20),
+            memory_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
+            max_runs: usize::try_from(runs).unwrap_or(default.max_runs),
+            run_deadline: seconds("run_seconds", default.run_deadline, 86_400),
+            peer_silence: seconds("peer_seconds", default.peer_silence, 3_600),
+            connect: seconds("connect_seconds", default.connect, 600),
         }
     }
 }

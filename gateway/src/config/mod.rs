@@ -11,7 +11,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use federation::{FederatedGateway, Federation};
+pub use federation::{Gateway, Federation};
 pub use gateway::{Analyst, GatewayConfig, Limits};
 pub use reader::Mistakes;
 
