@@ -76,12 +76,21 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
 /// Writes text to standard output.
 ///
 /// # Errors
-/// A closed or full output.
+/// As [`print_bytes`].
 pub(crate) fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to standard output. A reader that has gone away has seen enough.
+///
+/// # Errors
+/// `BadRequest` for an output that cannot be written.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| output_failed(&error))
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(output_failed(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a line to standard error; a closed standard error is nobody's failure.

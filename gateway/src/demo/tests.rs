@@ -157,3 +157,15 @@ fn public_bounds_have_two_digits() {
         assert_eq!(files::bound(count), expected);
     }
 }
+
+/// Run alone: `cargo test -p veilgate --lib -- --ignored --nocapture a_hundred_thousand`.
+#[test]
+#[ignore = "a measurement"]
+fn a_hundred_thousand_people_take_less_than_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = std::time::Instant::now();
+    export(dir.path(), 100_000, 1).unwrap();
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{seconds:.2} s");
+    assert!(seconds < 1.0, "{seconds}");
+}

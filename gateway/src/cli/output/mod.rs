@@ -45,17 +45,20 @@ impl Rows {
     /// # Errors
     /// `PeerMisbehaved` blame when the bytes are not one.
     pub fn from_ipc(bytes: &[u8]) -> Result<Self> {
-        let malformed = |_| {
+        let malformed = || {
             Error::new(
                 Code::PeerMisbehaved,
                 "the gateway's result is not an Arrow stream",
             )
         };
-        let reader = StreamReader::try_new(bytes, None).map_err(malformed)?;
+        if !lengths_fit(bytes) {
+            return Err(malformed());
+        }
+        let reader = StreamReader::try_new(bytes, None).map_err(|_| malformed())?;
         let schema = reader.schema();
         let batches = reader
             .collect::<std::result::Result<_, _>>()
-            .map_err(malformed)?;
+            .map_err(|_| malformed())?;
         Ok(Self { schema, batches })
     }
 
@@ -99,14 +102,43 @@ impl Rows {
     }
 }
 
+/// Whether the lengths in an IPC stream stay within it. The reader allocates what they say before it
+/// reads, so a few wrong bytes would cost gigabytes.
+fn lengths_fit(mut rest: &[u8]) -> bool {
+    const CONTINUES: [u8; 4] = [0xff; 4];
+    loop {
+        let Some((marker, after)) = rest.split_first_chunk::<4>() else {
+            return false;
+        };
+        let Some((length, after)) = after.split_first_chunk::<4>() else {
+            return false;
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if *marker != CONTINUES || length > after.len() {
+            return false;
+        }
+        if length == 0 {
+            return true;
+        }
+        let (head, body) = after.split_at(length);
+        let Ok(message) = arrow::ipc::root_as_message(head) else {
+            return false;
+        };
+        match usize::try_from(message.bodyLength()) {
+            Ok(length) if length <= body.len() => rest = &body[length..],
+            _ => return false,
+        }
+    }
+}
+
 /// Writes rows to standard output.
 ///
 /// # Errors
 /// As [`Rows::write`].
 pub fn print(rows: &Rows, format: Format) -> Result<()> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    rows.write(format, line_width(), &mut out)?;
-    out.flush().map_err(|error| super::output_failed(&error))
+    let mut bytes = Vec::new();
+    rows.write(format, line_width(), &mut bytes)?;
+    super::print_bytes(&bytes)
 }
 
 /// Characters that a line may have: the terminal's width, or 80.

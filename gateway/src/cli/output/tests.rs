@@ -65,13 +65,15 @@ fn written(rows: &Rows, format: Format) -> String {
 fn table() {
     let mut out = Vec::new();
     rows().write(Format::Table, 100, &mut out).unwrap();
-    let expected = "\
- district             people               avg_income        since   low     mean
-─────────────────────────────────────────────────────────────────────────────────
- Anhe       9007199254740993   1234567890123456789.01   1970-01-01   true     0.1
- a \"b\", c                 10                    -0.05   1969-12-31   false    2.0
- NULL                   NULL                     NULL   2025-12-31   NULL    NULL
-";
+    let expected = [
+        " district             people               avg_income        since   low     mean",
+        "──────────────────────────────────────────────────────────────────────────────────",
+        " Anhe       9007199254740993   1234567890123456789.01   1970-01-01   true     0.1",
+        " a \"b\", c                 10                    -0.05   1969-12-31   false    2.0",
+        " NULL                   NULL                     NULL   2025-12-31   NULL    NULL",
+        "",
+    ]
+    .join("\n");
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
