@@ -14,6 +14,7 @@
 //! | [`Committed`] | [`Prepared::commit`], with everybody's valid tokens | the right to let the final share go |
 
 mod consent;
+mod seal;
 mod seeds;
 mod token;
 

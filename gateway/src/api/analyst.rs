@@ -1,0 +1,129 @@
+//! `veilgate.analyst.v1.Analyst`: what analysts and researchers call at their home gateway.
+
+use super::{analyst, status};
+use crate::node::Node;
+use crate::session::coordinator::{Answer, Coordinator};
+use arrow::ipc::writer::StreamWriter;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use veilgate_federated::error::{Code, Error};
+use veilgate_proto::analyst::v1 as wire;
+use veilgate_proto::analyst::v1::analyst_server::Analyst;
+use wire::query_event::Event;
+
+pub(crate) struct AnalystService {
+    pub(crate) node: Arc<Node>,
+    pub(crate) coordinator: Arc<Coordinator>,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Analyst for AnalystService {
+    async fn explain(&self, request: Request<wire::ExplainRequest>) -> Reply<wire::ExplainReply> {
+        let who = self.who(analyst(&request)?);
+        let sql = request.into_inner().sql;
+        let explained = self.coordinator.explain(&sql, &who).await;
+        let (text, digest) = explained.map_err(status)?;
+        Ok(Response::new(wire::ExplainReply {
+            text,
+            plan_digest: digest.to_vec(),
+        }))
+    }
+
+    type QueryStream = BoxStream<'static, Result<wire::QueryEvent, Status>>;
+
+    async fn query(&self, request: Request<wire::QueryRequest>) -> Reply<Self::QueryStream> {
+        let who = self.who(analyst(&request)?);
+        let sql = request.into_inner().sql;
+        let coordinator = Arc::clone(&self.coordinator);
+        let (sender, receiver) = mpsc::channel(64);
+        let (progress, mut steps) = mpsc::channel(64);
+        tokio::spawn(async move {
+            let query = coordinator.query(&sql, &who, progress);
+            tokio::pin!(query);
+            loop {
+                tokio::select! {
+                    // The client went away: dropping the query cancels it on all gateways.
+                    () = sender.closed() => return,
+                    Some(step) = steps.recv() => {
+                        let event = Event::Progress(wire::Progress {
+                            phase: step.phase,
+                            rows: step.rows,
+                            bytes: step.bytes,
+                            rounds: step.rounds,
+                            detail: step.detail,
+                        });
+                        let _ = sender.send(Ok(event)).await;
+                    }
+                    outcome = &mut query => {
+                        let _ = sender.send(outcome.and_then(encode).map(Event::Result)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        let stream = ReceiverStream::new(receiver).map(|event| match event {
+            Ok(event) => Ok(wire::QueryEvent { event: Some(event) }),
+            Err(error) => Err(status(error)),
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn catalog(&self, request: Request<wire::CatalogRequest>) -> Reply<wire::CatalogReply> {
+        analyst(&request)?;
+        let (federation, missing) = self.coordinator.federation().await;
+        let mut catalogs = Vec::new();
+        for member in federation.members {
+            let json = match &member.catalog {
+                Some(catalog) => serde_json::to_vec(catalog)
+                    .map_err(|_| Status::internal("the catalogue does not serialise"))?,
+                None => Vec::new(),
+            };
+            catalogs.push(wire::PublishedCatalog {
+                department: member.department,
+                json,
+                unavailable: String::new(),
+            });
+        }
+        for (department, _, error) in missing {
+            catalogs.push(wire::PublishedCatalog {
+                department,
+                json: Vec::new(),
+                unavailable: error.message,
+            });
+        }
+        catalogs.sort_by(|a, b| a.department.cmp(&b.department));
+        Ok(Response::new(wire::CatalogReply { catalogs }))
+    }
+}
+
+impl AnalystService {
+    fn who(&self, name: String) -> String {
+        format!("{name}@{}", self.node.department)
+    }
+}
+
+fn encode(answer: Answer) -> Result<wire::Result, Error> {
+    let internal = |_| Error::new(Code::Internal, "the result does not encode as Arrow IPC");
+    let batch = answer.released.batch();
+    let mut bytes = Vec::new();
+    let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).map_err(internal)?;
+    writer.write(batch).map_err(internal)?;
+    writer.finish().map_err(internal)?;
+    drop(writer);
+    Ok(wire::Result {
+        query_id: answer.run.to_string(),
+        arrow_ipc: bytes,
+        notices: answer
+            .notices
+            .into_iter()
+            .map(|(kind, text)| wire::Notice { kind, text })
+            .collect(),
+        plan_digest: answer.digest.to_vec(),
+    })
+}

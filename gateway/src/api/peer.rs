@@ -1,0 +1,126 @@
+//! `veilgate.peer.v1.Peer`: what other gateways call.
+
+use super::{gateway, status};
+use crate::node::Node;
+use crate::session::participant::Participant;
+use crate::session::peers::Proposal;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use std::sync::Arc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use veilgate_federated::error::{Code, Error};
+use veilgate_federated::run::{RunId, Signed};
+use veilgate_proto::peer::v1 as wire;
+use veilgate_proto::peer::v1::peer_server::Peer;
+
+pub(crate) struct PeerService {
+    pub(crate) node: Arc<Node>,
+    pub(crate) participant: Arc<Participant>,
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    async fn hello(&self, request: Request<wire::HelloRequest>) -> Reply<wire::HelloReply> {
+        let caller = gateway(&request)?;
+        let hello = request.into_inner();
+        self.node
+            .check_hello(
+                hello.protocol_version,
+                &hello.engine_version,
+                &hello.config_hash,
+                &caller,
+            )
+            .map_err(status)?;
+        let mine = self.node.hello();
+        Ok(Response::new(wire::HelloReply {
+            protocol_version: mine.protocol_version,
+            engine_version: mine.engine_version,
+            config_hash: mine.config_hash,
+            department: self.node.department.clone(),
+        }))
+    }
+
+    async fn catalog(&self, request: Request<wire::CatalogRequest>) -> Reply<wire::CatalogReply> {
+        gateway(&request)?;
+        self.node.published().map(Response::new).map_err(status)
+    }
+
+    async fn propose(&self, request: Request<wire::ProposeRequest>) -> Reply<wire::ProposeReply> {
+        let caller = gateway(&request)?;
+        let request = request.into_inner();
+        let proposal = Proposal {
+            run: RunId::from_wire(&request.run_id).map_err(status)?,
+            plan: request.plan,
+            analyst: request.analyst,
+            explain_only: request.explain_only,
+        };
+        let reply = self.participant.propose(&caller, proposal).await;
+        reply.map(Response::new).map_err(status)
+    }
+
+    async fn consent(&self, request: Request<wire::ConsentRequest>) -> Reply<wire::ConsentReply> {
+        let caller = gateway(&request)?;
+        let request = request.into_inner();
+        let run = RunId::from_wire(&request.run_id).map_err(status)?;
+        let signed = self
+            .participant
+            .consent(&caller, run, request.nonces)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(wire::ConsentReply {
+            body: signed.body,
+            signature: signed.signature,
+        }))
+    }
+
+    type StartStream = BoxStream<'static, Result<wire::RunEvent, Status>>;
+
+    async fn start(&self, request: Request<wire::StartRequest>) -> Reply<Self::StartStream> {
+        let caller = gateway(&request)?;
+        let request = request.into_inner();
+        let run = RunId::from_wire(&request.run_id).map_err(status)?;
+        let consents = request
+            .consents
+            .into_iter()
+            .map(|consent| Signed {
+                body: consent.body,
+                signature: consent.signature,
+            })
+            .collect();
+        let events = self
+            .participant
+            .start(&caller, run, consents)
+            .await
+            .map_err(status)?;
+        let stream = ReceiverStream::new(events).map(|event| match event {
+            Ok(event) => Ok(wire::RunEvent { event: Some(event) }),
+            Err(error) => Err(status(error)),
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+
+    async fn commit(&self, request: Request<wire::CommitRequest>) -> Reply<wire::CommitReply> {
+        let caller = gateway(&request)?;
+        let request = request.into_inner();
+        let run = RunId::from_wire(&request.run_id).map_err(status)?;
+        let sealed_share = self
+            .participant
+            .commit(&caller, run, request.tokens)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(wire::CommitReply { sealed_share }))
+    }
+
+    async fn abort(&self, request: Request<wire::AbortRequest>) -> Reply<wire::AbortReply> {
+        let caller = gateway(&request)?;
+        let request = request.into_inner();
+        let run = RunId::from_wire(&request.run_id).map_err(status)?;
+        let code = Code::from_name(&request.code).unwrap_or(Code::Cancelled);
+        let why = Error::new(code, "the home gateway ended the run");
+        self.participant.abort(&caller, run, why).await;
+        Ok(Response::new(wire::AbortReply {}))
+    }
+}

@@ -1,0 +1,451 @@
+//! An analyst's query at its home gateway: plan, propose, consent, start, prepare, commit, release.
+//!
+//! The coordinator is trusted by nobody: every gateway checks the plan and signs what it agreed to.
+//! Any failure ends the run everywhere with one named error, chosen by who is really to blame.
+
+use super::participant::Participant;
+use super::peers::{self, Gateway, Proposal, Remote};
+use crate::node::Node;
+use futures::future::{join_all, try_join_all};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use veilgate_federated::error::{Blame, Code, Error, Result};
+use veilgate_federated::plan::{self, Validated};
+use veilgate_federated::planner::{self, Federation, Member, Planned};
+use veilgate_federated::release::{self, Released};
+use veilgate_federated::run::{RunId, Signed};
+use veilgate_proto::peer::v1 as wire;
+use wire::run_event::Event;
+
+/// After the first failure of a run: how long the others may take to say what they saw, so that
+/// the cause is reported and not its echo.
+const ECHO: Duration = Duration::from_millis(400);
+
+/// What the analyst is told while a query runs; functions of public sizes only.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    pub(crate) phase: String,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rounds: u64,
+    pub(crate) detail: String,
+}
+
+/// A released answer with its origin.
+pub(crate) struct Answer {
+    pub(crate) released: Released,
+    pub(crate) run: RunId,
+    pub(crate) digest: [u8; 32],
+    pub(crate) notices: Vec<(String, String)>,
+}
+
+/// Answers queries at this home gateway.
+pub(crate) struct Coordinator {
+    node: Arc<Node>,
+    participant: Arc<Participant>,
+}
+
+struct Prepared {
+    tokens: Vec<wire::Prepared>,
+}
+
+impl Coordinator {
+    pub(crate) fn new(node: Arc<Node>, participant: Arc<Participant>) -> Self {
+        Self { node, participant }
+    }
+
+    /// Plans, has every department check, and explains. Runs nothing.
+    pub(crate) async fn explain(&self, sql: &str, analyst: &str) -> Result<(String, [u8; 32])> {
+        let (planned, validated) = self.plan(sql).await?;
+        let gateways = self.gateways(&planned)?;
+        let proposal = self.proposal(&validated, analyst, true)?;
+        let replies = self.propose_all(&gateways, &proposal).await?;
+        let text = plan::explain(&planned, &rules(&planned, &replies));
+        Ok((text, validated.digest()))
+    }
+
+    /// Runs one query to its release. Dropping the future cancels the run on all gateways.
+    pub(crate) async fn query(
+        &self,
+        sql: &str,
+        analyst: &str,
+        progress: mpsc::Sender<Progress>,
+    ) -> Result<Answer> {
+        let tell = |phase: &str| Progress {
+            phase: phase.to_owned(),
+            ..Progress::default()
+        };
+        let _ = progress.try_send(tell("planning"));
+        let (planned, validated) = self.plan(sql).await?;
+        let gateways = self.gateways(&planned)?;
+        let proposal = self.proposal(&validated, analyst, false)?;
+        let run = proposal.run;
+        let mut guard = AbortGuard {
+            run,
+            gateways: gateways.clone(),
+            armed: true,
+        };
+        let outcome = async {
+            let _ = progress.try_send(tell("consent"));
+            let replies = self.propose_all(&gateways, &proposal).await?;
+            let prepared = self.run_all(run, &gateways, &replies, &progress).await?;
+            let _ = progress.try_send(tell("release"));
+            let released = self.release(run, &planned, &gateways, &prepared).await?;
+            let notices = notices(&planned, &released, &replies, &prepared);
+            Ok(Answer {
+                released,
+                run,
+                digest: validated.digest(),
+                notices,
+            })
+        }
+        .await;
+        guard.armed = false;
+        if let Err(error) = &outcome {
+            join_all(gateways.iter().map(|gateway| gateway.abort(run, error))).await;
+        }
+        self.participant.forget(run);
+        outcome
+    }
+
+    async fn plan(&self, sql: &str) -> Result<(Planned, Validated)> {
+        let (federation, missing) = self.federation().await;
+        let request = planner::Request {
+            sql,
+            home: &self.node.department,
+            federation: &federation,
+            engine: self.node.engine.clone(),
+            strategy: None,
+        };
+        let planned = match planner::plan(&request) {
+            Ok(planned) => planned,
+            Err(error) => return Err(blame_missing(error, sql, &missing)),
+        };
+        let validated = Validated::from_plan(&planned.plan)?;
+        Ok((planned, validated))
+    }
+
+    /// What every gateway publishes, and which gateways could not be asked and why.
+    pub(crate) async fn federation(&self) -> (Federation, Vec<(String, bool, Error)>) {
+        let others = self.node.other_gateways();
+        let asked = join_all(others.iter().map(|other| self.member(&other.department))).await;
+        let mut members = vec![self.node.member()];
+        let mut missing = Vec::new();
+        for (other, member) in others.iter().zip(asked) {
+            match member {
+                Ok(member) => members.push(member),
+                Err(error) => missing.push((other.department.clone(), other.neutral, error)),
+            }
+        }
+        members.sort_by(|a, b| a.department.cmp(&b.department));
+        (Federation { members }, missing)
+    }
+
+    async fn member(&self, department: &str) -> Result<Member> {
+        let mut client = self.node.peer_client(department)?;
+        let error = |status: &tonic::Status| crate::errors::from_status(status, department);
+        let hello = self.node.hello();
+        let reply = client
+            .hello(hello.clone())
+            .await
+            .map_err(|status| error(&status))?
+            .into_inner();
+        if reply.department != department {
+            return Err(Error::new(
+                Code::WrongIdentity,
+                format!("the gateway at the address of {department} says it is another"),
+            )
+            .at(department));
+        }
+        self.node.check_hello(
+            reply.protocol_version,
+            &reply.engine_version,
+            &reply.config_hash,
+            department,
+        )?;
+        let reply = client
+            .catalog(wire::CatalogRequest {})
+            .await
+            .map_err(|status| error(&status))?
+            .into_inner();
+        crate::node::member_from_wire(department, &reply)
+    }
+
+    fn gateways(&self, planned: &Planned) -> Result<Vec<Gateway>> {
+        planned
+            .plan
+            .parties
+            .iter()
+            .map(|party| {
+                if party.department == self.node.department {
+                    return Ok(Gateway::Me(Arc::clone(&self.participant)));
+                }
+                Ok(Gateway::Peer(Remote {
+                    department: party.department.clone(),
+                    client: self.node.peer_client(&party.department)?,
+                }))
+            })
+            .collect()
+    }
+
+    fn proposal(&self, validated: &Validated, analyst: &str, explain_only: bool) -> Result<Proposal> {
+        Ok(Proposal {
+            run: RunId(self.node.random()?),
+            plan: validated.bytes().to_vec(),
+            analyst: analyst.to_owned(),
+            explain_only,
+        })
+    }
+
+    async fn propose_all(
+        &self,
+        gateways: &[Gateway],
+        proposal: &Proposal,
+    ) -> Result<Vec<wire::ProposeReply>> {
+        let replies = join_all(
+            gateways
+                .iter()
+                .map(|gateway| gateway.propose(proposal.clone())),
+        )
+        .await;
+        let (replies, errors): (Vec<_>, Vec<_>) = replies.into_iter().partition(Result::is_ok);
+        let errors: Vec<Error> = errors.into_iter().filter_map(Result::err).collect();
+        match cause(errors) {
+            Some(error) => Err(error),
+            None => Ok(replies.into_iter().filter_map(Result::ok).collect()),
+        }
+    }
+
+    /// Consents, starts everybody, and waits for all release tokens.
+    async fn run_all(
+        &self,
+        run: RunId,
+        gateways: &[Gateway],
+        replies: &[wire::ProposeReply],
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Prepared> {
+        let nonces: Vec<Vec<u8>> = replies.iter().map(|reply| reply.nonce.clone()).collect();
+        let consents: Vec<Signed> = try_join_all(
+            gateways
+                .iter()
+                .map(|gateway| gateway.consent(run, nonces.clone())),
+        )
+        .await?;
+        let (sender, mut events) = mpsc::channel(64 * gateways.len());
+        for (index, gateway) in gateways.iter().enumerate() {
+            let (gateway, consents, sender) = (gateway.clone(), consents.clone(), sender.clone());
+            tokio::spawn(async move {
+                let mut stream = match gateway.start(run, consents).await {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        let _ = sender.send((index, Some(Err(error)))).await;
+                        return;
+                    }
+                };
+                while let Some(event) = stream.recv().await {
+                    if sender.send((index, Some(event))).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = sender.send((index, None)).await;
+            });
+        }
+        drop(sender);
+        let mut tokens: Vec<Option<wire::Prepared>> = vec![None; gateways.len()];
+        let mut errors = Vec::new();
+        let mut deadline: Option<tokio::time::Instant> = None;
+        loop {
+            let next = match deadline {
+                None => events.recv().await,
+                Some(at) => tokio::time::timeout_at(at, events.recv())
+                    .await
+                    .unwrap_or(None),
+            };
+            let Some((index, event)) = next else { break };
+            match event {
+                Some(Ok(Event::Progress(event))) => {
+                    let _ = progress.try_send(Progress {
+                        phase: event.phase,
+                        rows: event.rows,
+                        bytes: event.bytes,
+                        rounds: event.rounds,
+                        detail: event.detail,
+                    });
+                }
+                Some(Ok(Event::Prepared(token))) => tokens[index] = Some(token),
+                Some(Err(error)) => errors.push(error),
+                None if tokens[index].is_none() && errors.is_empty() => {
+                    errors.push(peers::ended_early(self.department_of(gateways, index)));
+                }
+                None => {}
+            }
+            if !errors.is_empty() && deadline.is_none() {
+                deadline = Some(tokio::time::Instant::now() + ECHO);
+            }
+            if errors.is_empty() && tokens.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        if let Some(error) = cause(errors) {
+            return Err(error);
+        }
+        let tokens: Vec<wire::Prepared> = tokens.into_iter().flatten().collect();
+        if tokens.len() != gateways.len() {
+            return Err(Error::new(
+                Code::PeerUnavailable,
+                "a gateway ended the run without its release token",
+            ));
+        }
+        Ok(Prepared { tokens })
+    }
+
+    fn department_of<'a>(&'a self, gateways: &'a [Gateway], index: usize) -> &'a str {
+        match &gateways[index] {
+            Gateway::Me(_) => &self.node.department,
+            Gateway::Peer(remote) => &remote.department,
+        }
+    }
+
+    /// Everybody has prepared: collects the final shares and opens them.
+    async fn release(
+        &self,
+        run: RunId,
+        planned: &Planned,
+        gateways: &[Gateway],
+        prepared: &Prepared,
+    ) -> Result<Released> {
+        let me = &self.node.department;
+        let (committed, own) = self
+            .participant
+            .finish(me, run, prepared.tokens.clone())
+            .await?;
+        let sealed = try_join_all(gateways.iter().map(|gateway| async {
+            match gateway {
+                Gateway::Me(_) => Ok(Vec::new()),
+                Gateway::Peer(remote) => remote.commit(run, prepared.tokens.clone()).await,
+            }
+        }))
+        .await?;
+        let computing = planned
+            .plan
+            .computing_parties()
+            .ok_or_else(|| Error::new(Code::Internal, "the plan has no computing parties"))?;
+        let mut own = own;
+        let mut shares = Vec::with_capacity(3);
+        for party in computing {
+            if party == committed.permitted().me() {
+                shares.push(own.take().ok_or_else(|| {
+                    Error::new(Code::Internal, "this computing party has no share")
+                })?);
+            } else {
+                shares.push(committed.unseal(party, &sealed[party])?);
+            }
+        }
+        let shares: [Vec<u8>; 3] = shares
+            .try_into()
+            .map_err(|_| Error::new(Code::Internal, "there are three shares"))?;
+        release::open(committed.permitted(), shares).await
+    }
+}
+
+/// Aborts the run on all gateways when the query's future is dropped by a client that went away.
+struct AbortGuard {
+    run: RunId,
+    gateways: Vec<Gateway>,
+    armed: bool,
+}
+
+impl Drop for AbortGuard {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (run, gateways) = (self.run, std::mem::take(&mut self.gateways));
+        tokio::spawn(async move {
+            let why = Error::new(Code::Cancelled, "the analyst cancelled the query");
+            join_all(gateways.iter().map(|gateway| gateway.abort(run, &why))).await;
+        });
+    }
+}
+
+/// The one error to report: a refusal or a fault before the echoes that it causes elsewhere.
+fn cause(errors: Vec<Error>) -> Option<Error> {
+    errors.into_iter().min_by_key(|error| match error.blame() {
+        _ if error.code == Code::Cancelled => 6,
+        Blame::PolicyDenied => 0,
+        Blame::InvalidRequest => 1,
+        Blame::ResourceExhausted => 2,
+        Blame::PeerMisbehaved => 3,
+        Blame::Unavailable => 4,
+        Blame::Internal => 5,
+    })
+}
+
+/// A plan that failed for want of a gateway that is down should say so.
+fn blame_missing(error: Error, sql: &str, missing: &[(String, bool, Error)]) -> Error {
+    let lower = sql.to_lowercase();
+    for (department, neutral, why) in missing {
+        let named = lower.contains(&format!("{department}."))
+            || lower.contains(&format!("\"{department}\"."));
+        let wanted = matches!(error.code, Code::UnknownTable) && named;
+        let needed = *neutral && matches!(error.code, Code::PolicyDenied | Code::Unsupported);
+        if wanted || needed {
+            return why.clone();
+        }
+    }
+    error
+}
+
+/// (department, rule, what for), from every gateway's own check.
+fn rules(
+    planned: &Planned,
+    replies: &[wire::ProposeReply],
+) -> Vec<(String, String, String)> {
+    let parties = planned.plan.parties.iter();
+    parties
+        .zip(replies)
+        .flat_map(|(party, reply)| {
+            reply.rules.iter().map(|line| {
+                let (rule, what) = line.split_once('\t').unwrap_or((line, ""));
+                (party.department.clone(), rule.to_owned(), what.to_owned())
+            })
+        })
+        .collect()
+}
+
+fn notices(
+    planned: &Planned,
+    released: &Released,
+    replies: &[wire::ProposeReply],
+    prepared: &Prepared,
+) -> Vec<(String, String)> {
+    let mut notices: Vec<(String, String)> = released
+        .notices()
+        .iter()
+        .map(|text| ("withheld".to_owned(), text.clone()))
+        .collect();
+    for (department, rule, what) in rules(planned, replies) {
+        notices.push(("rule".to_owned(), format!("{department}: {rule} ({what})")));
+    }
+    let parties = planned.plan.parties.iter();
+    for (party, token) in parties.zip(&prepared.tokens) {
+        notices.push((
+            "ledger".to_owned(),
+            format!("{}: release leaf {}", party.department, token.ledger_leaf),
+        ));
+    }
+    let parties = planned.plan.parties.iter();
+    for (party, token) in parties.zip(&prepared.tokens) {
+        if token.bytes_sent > 0 {
+            notices.push((
+                "traffic".to_owned(),
+                format!(
+                    "{}: {} bytes sent to other gateways, {} rounds",
+                    party.department, token.bytes_sent, token.rounds
+                ),
+            ));
+        }
+    }
+    notices
+}

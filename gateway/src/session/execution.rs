@@ -1,0 +1,275 @@
+//! One running plan at this gateway: local fragments on the data runtime, links to the other
+//! parties, the joint execution on a thread of its own, then the release leaf and the token.
+
+use crate::ledger::Leaf;
+use crate::node::Node;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokio::sync::{mpsc, oneshot};
+use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
+use veilgate_federated::local::encode;
+use veilgate_federated::plan::{JointPlan, PartyIndex};
+use veilgate_federated::release::{Guarded, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
+use veilgate_federated::run::{Prepared, RunId, Running, Signed, Verifier};
+use veilgate_mpc::net::stream::{PeerStreams, StreamLink};
+use veilgate_mpc::net::tls::{TlsRead, TlsWrite};
+use veilgate_mpc::net::{ChannelDigest, LinkProfile, Participant, Traffic};
+use veilgate_proto::peer::v1 as wire;
+use wire::run_event::Event;
+
+const STATEMENT_DOMAIN: &str = "veilgate input statement v1";
+
+/// A run that this gateway has prepared.
+pub(super) struct Finished {
+    pub(super) prepared: Prepared,
+    pub(super) token: Signed,
+    /// The guarded shares of a computing party, and the right to let them go once committed.
+    pub(super) result: Option<(Guarded, ReleaseReceipt)>,
+    pub(super) traffic: Traffic,
+    pub(super) leaf: u64,
+}
+
+type Sender = mpsc::Sender<Result<Event>>;
+
+/// Runs the plan to the release token. Nothing has been opened when it returns.
+pub(super) async fn run(
+    node: &Arc<Node>,
+    running: Running,
+    events: Sender,
+    cancel: Arc<AtomicBool>,
+) -> Result<Finished> {
+    let plan = running.permitted().plan().clone();
+    let me = running.permitted().me();
+    if !plan.takes_part(me) {
+        return prepare(node, running, None).await;
+    }
+    tell(&events, "local", 0);
+    // Links come up while the local fragments run: the slower of the two is what is waited for.
+    let links = links(node, &plan, me, running.run(), &cancel);
+    let inputs = node.spawn_local(fragments(Arc::clone(node), plan.clone(), me));
+    let (peers, inputs) = tokio::try_join!(links, inputs)?;
+    let seeds = Seeds::of_run(running.seeds(), me, plan.parties.len(), node.random()?)?;
+    let participant = Participant(u8::try_from(me).map_err(|_| too_many())?);
+    let link = StreamLink::new(
+        participant,
+        peers,
+        LinkProfile::LOOPBACK,
+        // A busy peer may be silent for long; a dead one closes its connections.
+        node.limits.run_deadline,
+        Arc::clone(&cancel),
+    )
+    .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let mut statements = Statements {
+        node: Arc::clone(node),
+        departments: plan
+            .parties
+            .iter()
+            .map(|party| party.department.clone())
+            .collect(),
+        run: running.run(),
+        digest: running.permitted().digest(),
+    };
+    let reporter = events.clone();
+    let progress: joint::Progress = Arc::new(move |phase: &str, rows: u64| {
+        let event = wire::Progress {
+            phase: "joint".to_owned(),
+            rows,
+            bytes: 0,
+            rounds: 0,
+            detail: phase.to_owned(),
+        };
+        // Progress may be dropped; the run does not wait for it.
+        let _ = reporter.try_send(Ok(Event::Progress(event)));
+    });
+    let (done, outcome) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(format!("run-{}", running.run().short()))
+        .spawn(move || {
+            let result = joint::execute(
+                &plan,
+                me,
+                Box::new(link),
+                &seeds,
+                inputs,
+                &mut statements,
+                progress,
+                cancel,
+            );
+            let _ = done.send(result);
+        })
+        .map_err(|_| Error::new(Code::LimitExceeded, "no thread could be started"))?;
+    let execution = outcome
+        .await
+        .map_err(|_| Error::new(Code::Internal, "the joint execution ended abnormally"))??;
+    tell(&events, "release", 0);
+    prepare(node, running, Some(execution)).await
+}
+
+/// Makes the release leaf durable, then signs the token.
+async fn prepare(
+    node: &Arc<Node>,
+    running: Running,
+    execution: Option<Execution>,
+) -> Result<Finished> {
+    let (traffic, digests, transcript) = match &execution {
+        Some(execution) => (
+            execution.traffic,
+            execution.digests.clone(),
+            execution.transcript(),
+        ),
+        None => (Traffic::default(), Vec::<ChannelDigest>::new(), [0; 32]),
+    };
+    node.still_permitted(running.permitted())?;
+    let entry = ReleaseEntry {
+        run: running.run().0,
+        plan_digest: running.permitted().digest(),
+        transcript,
+    };
+    let journal_node = Arc::clone(node);
+    let receipt = tokio::task::spawn_blocking(move || {
+        ReleaseReceipt::obtain(&mut Journal(journal_node), &entry)
+    })
+    .await
+    .map_err(|_| Error::new(Code::Internal, "the ledger writer ended abnormally"))??;
+    let leaf = receipt.record();
+    let (prepared, token) = running.prepare(&digests, node.identity.as_ref());
+    let result = match execution.map(|execution| execution.outcome) {
+        Some(Outcome::Computing(guarded)) => Some((guarded, receipt)),
+        Some(Outcome::Input) | None => None,
+    };
+    Ok(Finished {
+        prepared,
+        token,
+        result,
+        traffic,
+        leaf,
+    })
+}
+
+/// Runs and encodes my fragments.
+async fn fragments(node: Arc<Node>, plan: JointPlan, me: PartyIndex) -> Result<Inputs> {
+    let mut inputs = Inputs::default();
+    for (index, fragment) in plan.fragments.iter().enumerate() {
+        if fragment.owner != me {
+            continue;
+        }
+        let data = node.data()?;
+        let expect: Vec<_> = fragment
+            .columns
+            .iter()
+            .map(|column| (column.data_type, column.nullable))
+            .collect();
+        let batches = data.engine.run(&fragment.sql, &expect).await?;
+        let encoded = encode::encode(&batches, &fragment.columns)?;
+        inputs.fragments.push((index, encoded));
+    }
+    Ok(inputs)
+}
+
+/// One connection each way with every other party that takes part.
+async fn links(
+    node: &Arc<Node>,
+    plan: &JointPlan,
+    me: PartyIndex,
+    run: RunId,
+    cancel: &Arc<AtomicBool>,
+) -> Result<Vec<PeerStreams>> {
+    let peers: Vec<(usize, String)> = plan
+        .parties
+        .iter()
+        .enumerate()
+        .filter(|(party, _)| *party != me && plan.takes_part(*party))
+        .map(|(index, party)| (index, party.department.clone()))
+        .collect();
+    let mut tasks = Vec::with_capacity(peers.len());
+    for (index, department) in peers {
+        let (node, cancel) = (Arc::clone(node), Arc::clone(cancel));
+        tasks.push(tokio::task::spawn_blocking(move || {
+            let outgoing = node.transport.dial_data(&department, run, 0)?;
+            let incoming = node
+                .registry
+                .expect(run, &department, 0, node.limits.connect, &cancel)?;
+            let io = |_| {
+                Error::new(Code::PeerUnavailable, "its data connection failed")
+                    .at(department.clone())
+            };
+            let write = TlsWrite::new(outgoing.conn, outgoing.sock).map_err(io)?;
+            let read = TlsRead::new(incoming.conn, incoming.sock).map_err(io)?;
+            let participant = Participant(u8::try_from(index).map_err(|_| too_many())?);
+            let streams: PeerStreams = (participant, Box::new(write), Box::new(read));
+            Ok::<_, Error>(streams)
+        }));
+    }
+    let mut streams = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let task = task
+            .await
+            .map_err(|_| Error::new(Code::Internal, "a connecting thread ended abnormally"))?;
+        streams.push(task?);
+    }
+    Ok(streams)
+}
+
+fn too_many() -> Error {
+    Error::new(Code::Internal, "a plan has at most 255 parties")
+}
+
+fn tell(events: &Sender, phase: &str, rows: u64) {
+    let event = wire::Progress {
+        phase: phase.to_owned(),
+        rows,
+        ..wire::Progress::default()
+    };
+    let _ = events.try_send(Ok(Event::Progress(event)));
+}
+
+/// The release journal: this gateway's ledger.
+struct Journal(Arc<Node>);
+
+impl ReleaseJournal for Journal {
+    fn record(&mut self, entry: &ReleaseEntry) -> Result<u64> {
+        let leaf = Leaf::release(
+            &RunId(entry.run),
+            &entry.plan_digest,
+            &entry.transcript,
+            self.0.now(),
+        );
+        self.0.record_blocking(&leaf)
+    }
+}
+
+/// Input statements, signed for this run and this plan.
+struct Statements {
+    node: Arc<Node>,
+    departments: Vec<String>,
+    run: RunId,
+    digest: [u8; 32],
+}
+
+impl Statements {
+    fn body(&self, statement: &[u8]) -> Vec<u8> {
+        [&self.run.0[..], &self.digest[..], statement].concat()
+    }
+}
+
+impl StatementExchange for Statements {
+    fn sign(&mut self, statement: &[u8]) -> Result<Vec<u8>> {
+        let body = self.body(statement);
+        Ok(self.node.identity.sign(STATEMENT_DOMAIN, &body).to_vec())
+    }
+
+    fn accept(&mut self, from: PartyIndex, statement: &[u8], signature: &[u8]) -> Result<()> {
+        let department = &self.departments[from];
+        let body = self.body(statement);
+        let verifier: &dyn Verifier = self.node.federation.as_ref();
+        if verifier.verify(department, STATEMENT_DOMAIN, &body, signature) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::PeerMisbehaved,
+            "the signature of its input statement does not verify",
+        )
+        .at(department.clone()))
+    }
+}

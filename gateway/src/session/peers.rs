@@ -1,0 +1,182 @@
+//! The gateways of one run as the coordinator sees them: itself in process, the others over gRPC.
+
+use super::participant::Participant;
+use crate::errors;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tonic::transport::Channel;
+use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::run::{RunId, Signed};
+use veilgate_proto::peer::v1 as wire;
+use veilgate_proto::peer::v1::peer_client::PeerClient;
+
+/// What the coordinator offers to every gateway.
+#[derive(Clone)]
+pub(crate) struct Proposal {
+    pub(crate) run: RunId,
+    pub(crate) plan: Vec<u8>,
+    pub(crate) analyst: String,
+    pub(crate) explain_only: bool,
+}
+
+/// Events of one gateway's run; the last is `Prepared` or an error.
+pub(crate) type Events = mpsc::Receiver<Result<wire::run_event::Event>>;
+
+/// One gateway of a run.
+#[derive(Clone)]
+pub(crate) enum Gateway {
+    /// The coordinator's own.
+    Me(Arc<Participant>),
+    /// Another.
+    Peer(Remote),
+}
+
+impl Gateway {
+    pub(crate) async fn propose(&self, proposal: Proposal) -> Result<wire::ProposeReply> {
+        match self {
+            Self::Me(participant) => participant.propose(participant.department(), proposal).await,
+            Self::Peer(remote) => remote.propose(proposal).await,
+        }
+    }
+
+    pub(crate) async fn consent(&self, run: RunId, nonces: Vec<Vec<u8>>) -> Result<Signed> {
+        match self {
+            Self::Me(participant) => {
+                participant
+                    .consent(participant.department(), run, nonces)
+                    .await
+            }
+            Self::Peer(remote) => remote.consent(run, nonces).await,
+        }
+    }
+
+    pub(crate) async fn start(&self, run: RunId, consents: Vec<Signed>) -> Result<Events> {
+        match self {
+            Self::Me(participant) => {
+                participant
+                    .start(participant.department(), run, consents)
+                    .await
+            }
+            Self::Peer(remote) => remote.start(run, consents).await,
+        }
+    }
+
+    pub(crate) async fn abort(&self, run: RunId, why: &Error) {
+        match self {
+            Self::Me(participant) => {
+                participant
+                    .abort(participant.department(), run, why.clone())
+                    .await;
+            }
+            Self::Peer(remote) => remote.abort(run, why).await,
+        }
+    }
+}
+
+/// Another gateway.
+#[derive(Clone)]
+pub(crate) struct Remote {
+    pub(crate) department: String,
+    pub(crate) client: PeerClient<Channel>,
+}
+
+impl Remote {
+    fn error(&self, status: &tonic::Status) -> Error {
+        errors::from_status(status, &self.department)
+    }
+
+    async fn propose(&self, proposal: Proposal) -> Result<wire::ProposeReply> {
+        let request = wire::ProposeRequest {
+            run_id: proposal.run.0.to_vec(),
+            plan: proposal.plan,
+            analyst: proposal.analyst,
+            explain_only: proposal.explain_only,
+        };
+        let reply = self.client.clone().propose(request).await;
+        Ok(reply.map_err(|status| self.error(&status))?.into_inner())
+    }
+
+    async fn consent(&self, run: RunId, nonces: Vec<Vec<u8>>) -> Result<Signed> {
+        let request = wire::ConsentRequest {
+            run_id: run.0.to_vec(),
+            nonces,
+        };
+        let reply = self.client.clone().consent(request).await;
+        let reply = reply.map_err(|status| self.error(&status))?.into_inner();
+        Ok(Signed {
+            body: reply.body,
+            signature: reply.signature,
+        })
+    }
+
+    async fn start(&self, run: RunId, consents: Vec<Signed>) -> Result<Events> {
+        let request = wire::StartRequest {
+            run_id: run.0.to_vec(),
+            consents: consents
+                .into_iter()
+                .map(|consent| wire::ConsentReply {
+                    body: consent.body,
+                    signature: consent.signature,
+                })
+                .collect(),
+        };
+        let reply = self.client.clone().start(request).await;
+        let mut stream = reply.map_err(|status| self.error(&status))?.into_inner();
+        let (sender, receiver) = mpsc::channel(64);
+        let department = self.department.clone();
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    message = stream.message() => message,
+                    () = sender.closed() => return,
+                };
+                let event = match message {
+                    Ok(Some(wire::RunEvent { event: Some(event) })) => Ok(event),
+                    Ok(Some(wire::RunEvent { event: None })) => continue,
+                    Ok(None) => return,
+                    Err(status) => Err(errors::from_status(&status, &department)),
+                };
+                let last = event.is_err();
+                if sender.send(event).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+
+    /// Hands over all release tokens; answers with the sealed final share of a computing party.
+    pub(crate) async fn commit(
+        &self,
+        run: RunId,
+        tokens: Vec<wire::Prepared>,
+    ) -> Result<Vec<u8>> {
+        let request = wire::CommitRequest {
+            run_id: run.0.to_vec(),
+            tokens,
+        };
+        let reply = self.client.clone().commit(request).await;
+        let reply = reply.map_err(|status| self.error(&status))?;
+        Ok(reply.into_inner().sealed_share)
+    }
+
+    async fn abort(&self, run: RunId, why: &Error) {
+        let request = wire::AbortRequest {
+            run_id: run.0.to_vec(),
+            code: why.code.name().to_owned(),
+            message: why.message.clone(),
+        };
+        let mut client = self.client.clone();
+        // Best effort: a gateway that cannot be told notices the closed stream or its own deadline.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), client.abort(request)).await;
+    }
+}
+
+/// What an early end of a stream without a token means.
+pub(crate) fn ended_early(department: &str) -> Error {
+    Error::new(
+        Code::PeerUnavailable,
+        format!("gateway {department} ended the run without a word"),
+    )
+    .at(department)
+}
