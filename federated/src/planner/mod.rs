@@ -1,0 +1,167 @@
+//! SQL over `department.table` to a [`JointPlan`].
+//!
+//! | module | does |
+//! |---|---|
+//! | `sql` | parses and types the query against published schemas alone |
+//! | `diagnose` | the engine's errors as ours: position, near misses, never a literal |
+//! | `block` | the engine's logical plan to one normalised query block |
+//! | `emit` | expressions back to SQL text, a small normal form |
+//! | `predicate` | conditions across departments to comparisons and flags |
+//! | `rules` | which rules a query uses: thresholds, leakage, computing parties |
+//! | `order` | join orders and strategies |
+//! | `draft` | the fragment of one table, column by column |
+//! | `conditions` | who evaluates which condition, what joins on what, grains |
+//! | `assemble` | strategy, parties, fragments, operators |
+//! | `cells` | released numbers and the unit counts that guard them |
+//! | `release` | the final projection over released columns |
+//! | `cost` | rows, bytes and rounds |
+//! | `rows` | the refusal of raw rows |
+//!
+//! Planning is deterministic and trusts nobody with anything: every gateway re-checks the plan with
+//! its own rules. It must not know of data, sockets, the clock or randomness.
+
+mod assemble;
+mod block;
+mod cells;
+mod conditions;
+mod cost;
+mod diagnose;
+mod draft;
+mod emit;
+mod order;
+mod predicate;
+mod release;
+mod rows;
+mod rules;
+mod sql;
+
+use crate::catalog::Published;
+use crate::error::{Code, Error, Result};
+use crate::plan::{Engine, JointPlan};
+use crate::policy::Policy;
+use crate::schema::Department;
+use std::fmt;
+
+pub use cost::{Costs, FragmentCost, OperatorCost};
+
+/// The longest SQL text that is planned, in bytes.
+pub const MAX_SQL_BYTES: usize = 32 * 1024;
+
+/// Parsing and typing recurse over the text; this much stack bears [`MAX_SQL_BYTES`] of it.
+const STACK_BYTES: usize = 256 * 1024 * 1024;
+
+/// One gateway of the federation, as published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub department: Department,
+    /// Its tables; none for a neutral gateway.
+    pub catalog: Option<Published>,
+    /// Its rules; none for a neutral gateway.
+    pub policy: Option<Policy>,
+}
+
+/// All gateways that know each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Federation {
+    /// In ascending order of department.
+    pub members: Vec<Member>,
+}
+
+/// What is to be planned, and for whom.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// One SELECT statement.
+    pub sql: &'a str,
+    /// The department of the analyst: the result party.
+    pub home: &'a str,
+    /// Catalogues and rules of everybody.
+    pub federation: &'a Federation,
+    /// The engine that every gateway must run.
+    pub engine: Engine,
+    /// Plan this strategy or fail; none: the cheapest that is allowed.
+    pub strategy: Option<Strategy>,
+}
+
+/// How tables of different departments are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strategy {
+    /// Through a neutral party that matches tags (leakage `sizes`).
+    Aligned,
+    /// Sort-based over shares (leakage `none`).
+    Oblivious,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Aligned => "aligned",
+            Self::Oblivious => "oblivious",
+        })
+    }
+}
+
+/// A plan, and what was weighed when it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: JointPlan,
+    /// How its joins run; none without a join.
+    pub strategy: Option<Strategy>,
+    /// Strategies that were not possible, and why: a rule of a policy, or the shape of the query.
+    pub rejected: Vec<(Strategy, String)>,
+    /// Estimated rows, bytes and rounds.
+    pub costs: Costs,
+}
+
+impl Federation {
+    /// The member of this name.
+    #[must_use]
+    pub fn member(&self, department: &str) -> Option<&Member> {
+        self.members
+            .iter()
+            .find(|member| member.department == department)
+    }
+}
+
+/// Plans a query. The same request always gives the same plan.
+///
+/// # Errors
+/// - [`Code::SqlSyntax`], [`Code::UnknownTable`], [`Code::UnknownColumn`],
+///   [`Code::AmbiguousColumn`], [`Code::TypeMismatch`]: the text, with a position where known;
+/// - [`Code::Unsupported`]: valid SQL outside the class of `docs/sql.md`;
+/// - [`Code::NotUnique`]: a join that needs a key that is not declared;
+/// - [`Code::PolicyDenied`]: raw rows, or no computing parties that every owner accepts;
+/// - [`Code::BadConfig`]: joined columns whose owners declare different canonical forms;
+/// - [`Code::LimitExceeded`]: a text that is too long or nests too deeply.
+pub fn plan(request: &Request<'_>) -> Result<Planned> {
+    if request.sql.len() > MAX_SQL_BYTES {
+        return Err(Error::new(
+            Code::LimitExceeded,
+            format!("the SQL text is longer than {MAX_SQL_BYTES} bytes"),
+        ));
+    }
+    // The parser and the engine recurse: a long chain of operators needs stack, not trust.
+    std::thread::scope(|scope| {
+        let worker = std::thread::Builder::new()
+            .name("planner".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || plan_here(request));
+        match worker {
+            Ok(worker) => worker.join().unwrap_or_else(|_| {
+                Err(Error::new(Code::Internal, "planning ended abnormally"))
+            }),
+            Err(_) => Err(Error::new(
+                Code::LimitExceeded,
+                "no thread could be started for planning",
+            )),
+        }
+    })
+}
+
+fn plan_here(request: &Request<'_>) -> Result<Planned> {
+    let query = sql::Query::parse(request.sql)?;
+    let typed = sql::type_query(&query, request.federation)?;
+    let block = block::normalise(&query, &typed, request.federation)?;
+    assemble::assemble(request, &query, &block)
+}

@@ -1,0 +1,94 @@
+//! A query that asks for raw rows: refused by the rules of the owner where they do not allow
+//! `output`, and not plannable yet where they do.
+
+use super::Request;
+use super::block::{self, Block, ColumnId};
+use super::rules;
+use super::sql::Query;
+use crate::error::{Denial, Error};
+use crate::policy::{AggregateFunction, Policy, Use};
+
+/// Why rows cannot be had.
+pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Error {
+    let shown: Vec<ColumnId> = block
+        .projection
+        .iter()
+        .flat_map(block::base_columns)
+        .collect();
+    for id in shown {
+        let Some(relation) = block.relations.get(id.relation) else {
+            continue;
+        };
+        let Some(column) = relation.table.columns.get(id.column) else {
+            continue;
+        };
+        let table = &relation.table.name;
+        let policy = request
+            .federation
+            .member(&relation.department)
+            .and_then(|member| member.policy.as_ref());
+        let permitted = policy.is_some_and(|policy| {
+            !rules::matching(policy, table, &column.name, &Use::Output, request.home).is_empty()
+        });
+        if permitted {
+            continue;
+        }
+        let error = Error::denied(Denial {
+            department: relation.department.clone(),
+            rule: format!(
+                "{}.{table}.{}: no rule allows output",
+                relation.department, column.name
+            ),
+            column: format!("{}.{table}.{}", relation.department, column.name),
+            asked: format!("output of {}.{}", table, column.name),
+            alternative: alternative(policy, table, &column.name, request.home),
+        });
+        return match query.find_column(None, &column.name) {
+            Some((line, column)) => error.position(line, column),
+            None => error,
+        };
+    }
+    query.unsupported(
+        "raw rows in the result: use GROUP BY or an aggregate",
+        &["SELECT"],
+    )
+}
+
+/// What the rules would allow with a column, in words.
+fn alternative(policy: Option<&Policy>, table: &str, column: &str, home: &str) -> String {
+    let Some(policy) = policy else {
+        return "nothing: its department publishes no rules".to_owned();
+    };
+    let mut functions = Vec::new();
+    let mut k = 1;
+    for function in [
+        AggregateFunction::Sum,
+        AggregateFunction::Avg,
+        AggregateFunction::Count,
+    ] {
+        let rules = rules::matching(policy, table, column, &Use::Aggregate(function), home);
+        if !rules.is_empty() {
+            functions.push(function.name());
+            k = rules.iter().fold(k, |k, rule| k.max(rule.k));
+        }
+    }
+    let mut allowed = Vec::new();
+    if !functions.is_empty() {
+        allowed.push(format!("aggregate({}) with k = {k}", functions.join(", ")));
+    }
+    for (asked, words) in [
+        (Use::GroupKey, "group_key"),
+        (Use::JoinKey, "join_key"),
+        (Use::Filter, "filter"),
+    ] {
+        let rules = rules::matching(policy, table, column, &asked, home);
+        if let Some(k) = rules.iter().map(|rule| rule.k).max() {
+            allowed.push(format!("{words} with k = {k}"));
+        }
+    }
+    if allowed.is_empty() {
+        "nothing: the column has no rule".to_owned()
+    } else {
+        allowed.join(", ")
+    }
+}

@@ -1,0 +1,363 @@
+//! Parses one SELECT and types it with the engine, over published schemas alone.
+//!
+//! Two plans come out: the plan as written, from which fragments are emitted, so that an owner's
+//! engine coerces types exactly as a single engine over all data would; and the analysed plan, which
+//! proves that the types go together and gives the schema of the result.
+
+use super::diagnose;
+use super::{Federation, emit};
+use crate::catalog::{Published, Table};
+use crate::error::{Code, Error, Result};
+use crate::local::engine_config;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DataFusionError, TableReference};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::{
+    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+};
+use datafusion::optimizer::Analyzer;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Nested parentheses and subqueries that the parser accepts: the engine's own default, so that
+/// what we emit parses at its owner.
+const PARSER_DEPTH: usize = 50;
+
+/// A parsed query, and where its words are.
+pub(super) struct Query {
+    statement: Statement,
+    tokens: Vec<TokenWithSpan>,
+}
+
+/// A typed query.
+pub(super) struct Typed {
+    /// As written.
+    pub(super) plan: LogicalPlan,
+    /// Names, types and nullability of the result, as the engine gives them.
+    pub(super) output: Vec<(String, DataType, bool)>,
+}
+
+impl Query {
+    /// Parses exactly one SELECT.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let dialect = GenericDialect {};
+        let tokens = Tokenizer::new(&dialect, text)
+            .tokenize_with_location()
+            .map_err(|error| {
+                Error::new(Code::SqlSyntax, "the SQL text has a broken token")
+                    .position(error.location.line, error.location.column)
+            })?;
+        let mut statements = Parser::new(&dialect)
+            .with_recursion_limit(PARSER_DEPTH)
+            .with_tokens_with_locations(tokens.clone())
+            .parse_statements()
+            .map_err(|error| diagnose::syntax(&error))?;
+        let query = Self {
+            statement: match (statements.pop(), statements.is_empty()) {
+                (Some(statement), true) => statement,
+                (None, _) => return Err(Error::new(Code::SqlSyntax, "the SQL text is empty")),
+                (Some(_), false) => {
+                    return Err(Error::new(
+                        Code::Unsupported,
+                        "several statements: send one SELECT at a time",
+                    ));
+                }
+            },
+            tokens,
+        };
+        query.only_select()?;
+        Ok(query)
+    }
+
+    fn only_select(&self) -> Result<()> {
+        let Statement::Query(select) = &self.statement else {
+            return Err(self.unsupported("a statement other than SELECT", &[]));
+        };
+        if select.with.is_some() {
+            return Err(self.unsupported("WITH", &["WITH"]));
+        }
+        match select.body.as_ref() {
+            SetExpr::Select(_) => Ok(()),
+            SetExpr::SetOperation { .. } => {
+                Err(self.unsupported("UNION, INTERSECT or EXCEPT", &["UNION", "INTERSECT", "EXCEPT"]))
+            }
+            _ => Err(self.unsupported("a query without SELECT", &[])),
+        }
+    }
+
+    /// An error that names a construct, at the first of these words in the text.
+    pub(super) fn unsupported(&self, construct: &str, words: &[&str]) -> Error {
+        let error = Error::new(
+            Code::Unsupported,
+            format!("joint queries do not support {construct}"),
+        );
+        match words.iter().find_map(|word| self.find(word, 1)) {
+            Some((line, column)) => error.position(line, column),
+            None => error,
+        }
+    }
+
+    /// Where the `nth` (from 1) occurrence of a word is, whatever its case.
+    pub(super) fn find(&self, word: &str, nth: usize) -> Option<(u64, u64)> {
+        self.words()
+            .filter(|(text, _, _)| text.eq_ignore_ascii_case(word))
+            .nth(nth.saturating_sub(1))
+            .map(|(_, line, column)| (line, column))
+    }
+
+    /// Where `qualifier.name` is, or else where `name` is.
+    pub(super) fn find_column(&self, qualifier: Option<&str>, name: &str) -> Option<(u64, u64)> {
+        let words: Vec<_> = self.words().collect();
+        let exact = qualifier.and_then(|qualifier| {
+            words.windows(2).find_map(|pair| match pair {
+                [(before, ..), (text, line, column)]
+                    if before.eq_ignore_ascii_case(qualifier)
+                        && text.eq_ignore_ascii_case(name) =>
+                {
+                    Some((*line, *column))
+                }
+                _ => None,
+            })
+        });
+        exact.or_else(|| self.find(name, 1))
+    }
+
+    fn words(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.tokens.iter().filter_map(|token| match &token.token {
+            Token::Word(word) => Some((
+                word.value.as_str(),
+                token.span.start.line,
+                token.span.start.column,
+            )),
+            _ => None,
+        })
+    }
+}
+
+/// Types a query over every table of the federation.
+pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed> {
+    let mut tables = Tables::default();
+    for member in &federation.members {
+        for catalog in member.catalog.iter() {
+            tables.add_catalog(catalog);
+        }
+    }
+    let scope = Scope::new(tables);
+    let plan = scope
+        .plan(query.statement.clone())
+        .map_err(|error| diagnose::planning(query, &scope.tables, scope.take_error(), &error))?;
+    let analysed = scope
+        .analyse(plan.clone())
+        .map_err(|error| diagnose::planning(query, &scope.tables, None, &error))?;
+    let output = fields(&analysed);
+    Ok(Typed { plan, output })
+}
+
+/// Types and nullability of emitted SQL over these tables, as the engine that will run it sees them.
+pub(super) fn schema_of(sql: &str, tables: Tables) -> Result<Vec<(DataType, bool)>> {
+    let refuse = || {
+        Error::new(
+            Code::Unsupported,
+            "joint queries do not support an expression of this query: it nests too deeply, or has \
+             no equal form at its owner",
+        )
+    };
+    let statement = Parser::new(&GenericDialect {})
+        .with_recursion_limit(PARSER_DEPTH)
+        .try_with_sql(sql)
+        .and_then(|mut parser| parser.parse_statement())
+        .map_err(|_| refuse())?;
+    let scope = Scope::new(tables);
+    let plan = scope
+        .plan(statement)
+        .and_then(|plan| scope.analyse(plan))
+        .map_err(|_| refuse())?;
+    Ok(fields(&plan)
+        .into_iter()
+        .map(|(_, data_type, nullable)| (data_type, nullable))
+        .collect())
+}
+
+fn fields(plan: &LogicalPlan) -> Vec<(String, DataType, bool)> {
+    plan.schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            (
+                field.name().clone(),
+                field.data_type().clone(),
+                field.is_nullable(),
+            )
+        })
+        .collect()
+}
+
+/// Schemas by (department, table); the department is empty inside one department.
+#[derive(Default)]
+pub(super) struct Tables(pub(super) BTreeMap<(String, String), SchemaRef>);
+
+impl Tables {
+    fn add_catalog(&mut self, catalog: &Published) {
+        for table in &catalog.tables {
+            self.0.insert(
+                (catalog.department.clone(), table.name.clone()),
+                table_schema(table),
+            );
+        }
+    }
+
+    /// One table, named without its department.
+    pub(super) fn one(table: &Table) -> Self {
+        Self::bare(&table.name, table_schema(table))
+    }
+
+    /// One schema of this name.
+    pub(super) fn bare(name: &str, schema: SchemaRef) -> Self {
+        Self(BTreeMap::from([((String::new(), name.to_owned()), schema)]))
+    }
+}
+
+fn table_schema(table: &Table) -> SchemaRef {
+    Arc::new(Schema::new(
+        table
+            .columns
+            .iter()
+            .map(|column| {
+                Field::new(&column.name, column.data_type.to_arrow(), column.nullable)
+            })
+            .collect::<Vec<_>>(),
+    ))
+}
+
+/// What the engine may see while it types: schemas and allow-listed functions.
+struct Scope {
+    tables: Tables,
+    options: ConfigOptions,
+    planners: Vec<Arc<dyn ExprPlanner>>,
+    scalars: Vec<Arc<ScalarUDF>>,
+    aggregates: Vec<Arc<AggregateUDF>>,
+    error: RefCell<Option<Error>>,
+}
+
+impl Scope {
+    fn new(tables: Tables) -> Self {
+        Self {
+            tables,
+            options: engine_config().options().as_ref().clone(),
+            planners: SessionStateDefaults::default_expr_planners(),
+            scalars: SessionStateDefaults::default_scalar_functions()
+                .into_iter()
+                .filter(|function| emit::allowed(function.name()))
+                .collect(),
+            aggregates: SessionStateDefaults::default_aggregate_functions()
+                .into_iter()
+                .filter(|function| matches!(function.name(), "count" | "sum" | "avg"))
+                .collect(),
+            error: RefCell::new(None),
+        }
+    }
+
+    fn plan(&self, statement: Statement) -> std::result::Result<LogicalPlan, DataFusionError> {
+        let sql = &self.options.sql_parser;
+        let options = ParserOptions::new()
+            .with_parse_float_as_decimal(sql.parse_float_as_decimal)
+            .with_enable_ident_normalization(sql.enable_ident_normalization)
+            .with_support_varchar_with_length(sql.support_varchar_with_length)
+            .with_map_string_types_to_utf8view(sql.map_string_types_to_utf8view)
+            .with_collect_spans(true)
+            .with_default_null_ordering(sql.default_null_ordering.as_str().into());
+        SqlToRel::new_with_options(self, options).sql_statement_to_plan(statement)
+    }
+
+    fn analyse(&self, plan: LogicalPlan) -> std::result::Result<LogicalPlan, DataFusionError> {
+        Analyzer::new().execute_and_check(plan, &self.options, |_, _| {})
+    }
+
+    fn take_error(&self) -> Option<Error> {
+        self.error.borrow_mut().take()
+    }
+}
+
+impl ContextProvider for Scope {
+    fn get_table_source(
+        &self,
+        name: TableReference,
+    ) -> std::result::Result<Arc<dyn TableSource>, DataFusionError> {
+        let key = (
+            name.schema().unwrap_or_default().to_owned(),
+            name.table().to_owned(),
+        );
+        match self.tables.0.get(&key) {
+            Some(schema) if name.catalog().is_none() => {
+                Ok(Arc::new(LogicalTableSource::new(Arc::clone(schema))))
+            }
+            _ => {
+                *self.error.borrow_mut() = Some(diagnose::unknown_table(&key, &self.tables));
+                Err(DataFusionError::Plan("unknown table".to_owned()))
+            }
+        }
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.planners
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        self.scalars
+            .iter()
+            .find(|function| {
+                function.name() == name || function.aliases().iter().any(|alias| alias == name)
+            })
+            .cloned()
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        self.aggregates
+            .iter()
+            .find(|function| {
+                function.name() == name || function.aliases().iter().any(|alias| alias == name)
+            })
+            .cloned()
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

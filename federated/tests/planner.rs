@@ -1,0 +1,76 @@
+//! Plans of many queries, compared with `golden/planner.txt`; set `BLESS=1` to write it anew.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "planner/federation.rs"]
+mod federation;
+
+use federation::{allow_output, engine, federation, text};
+use std::fmt::Write as _;
+use veilgate_federated::error::{Code, Error};
+use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
+use veilgate_federated::policy::Leakage;
+
+fn plan_with(
+    federation: &Federation,
+    sql: &str,
+    strategy: Option<Strategy>,
+) -> Result<Planned, Error> {
+    plan(&Request {
+        sql,
+        home: "civil",
+        federation,
+        engine: engine(),
+        strategy,
+    })
+}
+
+fn sizes(sql: &str) -> Result<Planned, Error> {
+    plan_with(&federation(Leakage::Sizes), sql, None)
+}
+
+/// `-- name` and `-- none` (leakage) lines before each query, queries separated by blank lines.
+fn cases() -> Vec<(String, bool, String)> {
+    include_str!("golden/planner.sql")
+        .split("\n\n")
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| {
+            let (head, body): (Vec<&str>, Vec<&str>) =
+                part.trim().lines().partition(|line| line.starts_with("-- "));
+            let title = head[0].trim_start_matches("-- ").to_owned();
+            (title, head.contains(&"-- leakage none"), body.join("\n"))
+        })
+        .collect()
+}
+
+#[test]
+fn plans_are_as_blessed() {
+    let mut out = String::new();
+    for (title, none, sql) in cases() {
+        let leakage = if none { Leakage::None } else { Leakage::Sizes };
+        let federation = federation(leakage);
+        let first = plan_with(&federation, &sql, None);
+        assert_eq!(first, plan_with(&federation, &sql, None), "{title}: planned twice");
+        let _ = writeln!(out, "== {title}\n{sql}\n--");
+        match first {
+            Ok(planned) => {
+                federation::check_form(&planned.plan);
+                out.push_str(&text(&planned));
+            }
+            Err(error) => {
+                let _ = writeln!(out, "{}: {error}", error.code.name());
+            }
+        }
+        out.push('\n');
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/planner.txt");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &out).unwrap();
+        return;
+    }
+    let blessed = std::fs::read_to_string(path).unwrap();
+    for (have, want) in out.split("\n\n").zip(blessed.split("\n\n")) {
+        assert_eq!(have, want, "\n{have}\n\nis not as blessed:\n\n{want}");
+    }
+    assert_eq!(out.len(), blessed.len(), "cases were added or removed");
+}
