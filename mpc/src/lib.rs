@@ -18,14 +18,18 @@
 //! | [`circuit`] | bit logic, comparison, addition, conversion, multiplication |
 //! | [`oblivious`] | shuffle, sort, compact, scan, group, join |
 //! | [`table`] | shared columns and tables |
+//! | [`input`] | how an owner's columns become shares |
+//! | [`psi`] | matching keys of several owners; the aligned join |
 
 pub mod bits;
 pub mod circuit;
 pub mod context;
 pub mod error;
+pub mod input;
 pub mod net;
 pub mod oblivious;
 pub mod prss;
+pub mod psi;
 pub mod ring;
 pub mod share;
 pub mod table;

@@ -1,5 +1,8 @@
 //! The contract of a link, over TCP and TLS.
 
+// What is tested is also how long a wait takes.
+#![allow(clippy::disallowed_methods)]
+
 use super::stream::{Limits, PeerStreams, StreamLink};
 use super::tcp::{TcpRead, TcpWrite, loopback_network, loopback_pair};
 use super::{Link, LinkProfile, Participant, Step};
@@ -387,7 +390,6 @@ fn figures_tcp() {
     figures("tcp", || links(2));
 }
 
-#[allow(clippy::print_stdout)]
 fn figures(kind: &str, links: impl Fn() -> Vec<StreamLink>) {
     const ROUNDS: usize = 100_000;
     const BULK: usize = 64 << 20;

@@ -1,11 +1,16 @@
 //! How many dummy matches the owners add, so that the neutral party learns a noisy number of matches.
 //!
-//! The number is `clamp(T + L, 0, 2 T)` with L discrete Laplace, P(L = x) proportional to
+//! With two owners there is one overlap. With more, the neutral party sees which rows exactly the owners
+//! of a set S have in common, for every S of two or more: each of these overlaps gets its own dummies.
+//!
+//! The number of each is `clamp(T + L, 0, 2 T)` with L discrete Laplace, P(L = x) proportional to
 //! `exp(-epsilon |x|)`, drawn exactly, without floating point, by algorithm 2 of Canonne, Kamath and
 //! Steinke, "The Discrete Gaussian for Differential Privacy", NeurIPS 2020. Adding or removing one key
-//! moves the number of matches by at most one, so the neutral party's view of it is
+//! of one owner moves an overlap by at most one, so the neutral party's view of it is
 //! (epsilon, delta)-differentially private with delta at most `2 P(L >= T)`: only the two clamped ends
-//! can tell neighbours apart by more than a factor `exp(epsilon)`. Knows nothing of rows.
+//! can tell neighbours apart by more than a factor `exp(epsilon)`. With three or more owners a key can
+//! move from one overlap to another: two numbers change by one, and epsilon and delta count twice.
+//! Knows nothing of rows.
 
 use crate::prss::Stream;
 
@@ -44,7 +49,18 @@ impl Dummies {
         })
     }
 
-    /// The most dummies that can be drawn: padded sizes leave room for so many.
+    /// The most dummies that one owner can have among `owners` owners: padded sizes leave room for
+    /// so many. With two owners [`Dummies::most`], with three 3 times, with four 7 times that.
+    #[must_use]
+    pub fn headroom(&self, owners: usize) -> usize {
+        let overlaps = u32::try_from(owners.saturating_sub(1))
+            .ok()
+            .and_then(|others| 1_usize.checked_shl(others))
+            .map_or(usize::MAX, |sets| sets - 1);
+        overlaps.saturating_mul(self.most())
+    }
+
+    /// The most dummies of one overlap.
     #[must_use]
     pub fn most(&self) -> usize {
         2 * self.middle as usize
@@ -133,6 +149,9 @@ mod tests {
     fn bounds_hold() {
         assert_eq!(Dummies::NONE.draw(&mut Stream::new(&[1; 16])), 0);
         assert_eq!(Dummies::new(1, 1, 30).unwrap().most(), 42);
+        assert_eq!(Dummies::new(1, 1, 30).unwrap().headroom(2), 42);
+        assert_eq!(Dummies::new(1, 1, 30).unwrap().headroom(3), 3 * 42);
+        assert_eq!(Dummies::NONE.headroom(500), 0);
         assert!(Dummies::new(0, 1, 30).is_none());
         assert!(Dummies::new(1, 0, 30).is_none());
         assert!(Dummies::new(1, u32::MAX, 30).is_none());

@@ -35,9 +35,7 @@ pub(super) fn hand_over(
     let [mut tags] = tags;
 
     // Real rows, then dummies, then padding; the permutation mixes them.
-    let mut common = stream(&secrets.common, &step.narrow("dummies"));
-    let dummies = plan.dummies.draw(&mut common);
-    tags.extend(common.words::<u128>(dummies));
+    let dummies = add_dummies(plan, index, step, secrets, &mut tags);
     let padding = owner.padded_rows - tags.len();
     tags.extend(private.words::<u128>(padding));
     let order = private.permutation(owner.padded_rows);
@@ -70,12 +68,40 @@ pub(super) fn hand_over(
     Ok(())
 }
 
+/// Adds the tags of this owner's dummies, those common to all owners first; says how many these are.
+///
+/// Every set of two or more owners has dummies of its own, numbers and tags from the owners' common
+/// stream. Only those common to all become output rows.
+fn add_dummies(
+    plan: &AlignPlan,
+    index: usize,
+    step: &Step,
+    secrets: &OwnerSecrets,
+    tags: &mut Vec<u128>,
+) -> usize {
+    let mut common = stream(&secrets.common, &step.narrow("dummies"));
+    let all = (1_usize << plan.owners.len()) - 1;
+    let mut common_to_all = 0;
+    for set in (1..=all).rev().filter(|set| set.count_ones() >= 2) {
+        let dummies = plan.dummies.draw(&mut common);
+        let drawn = common.words::<u128>(dummies);
+        if set >> index & 1 == 1 {
+            tags.extend(drawn);
+        }
+        if set == all {
+            common_to_all = dummies;
+        }
+    }
+    common_to_all
+}
+
 fn check(plan: &AlignPlan, index: usize, rows: usize, columns: &[ClearColumn]) -> Result<()> {
     let owner = &plan.owners[index];
-    if rows + plan.dummies.most() > owner.padded_rows {
-        return Err(invalid(
-            "the padded size is below the rows plus the most dummies".to_owned(),
-        ));
+    if rows + plan.headroom() > owner.padded_rows {
+        return Err(invalid(format!(
+            "the padded size is below the rows plus the {} dummies there may be",
+            plan.headroom()
+        )));
     }
     if columns.len() != owner.columns.len() {
         return Err(invalid(format!(
@@ -90,7 +116,7 @@ fn check(plan: &AlignPlan, index: usize, rows: usize, columns: &[ClearColumn]) -
     Ok(())
 }
 
-/// One bit a row: is it a dummy? Rows past the end count as zero.
+/// One bit a row: is it a dummy common to all? Rows past the end count as zero.
 fn dummy_bits(rows: usize, dummies: usize) -> ClearColumn {
     let mut words = vec![0; rows];
     words.resize(rows + dummies, 1);

@@ -12,6 +12,9 @@ use zeroize::Zeroize;
 /// Bytes of a tag on the wire.
 pub(super) const TAG_BYTES: usize = TAG_BITS / 8;
 
+/// The most owners: overlaps are counted for every set of them.
+const MAX_OWNERS: usize = 8;
+
 /// The name under which errors of this protocol are reported.
 pub(super) const OPERATOR: &str = "aligned join";
 
@@ -38,7 +41,7 @@ pub struct OwnerPlan {
     pub participant: Participant,
     /// Who holds the masks of its payload: a computing owner, not this one.
     pub mask_holder: Participant,
-    /// N': rows after padding. At least the real rows plus [`Dummies::most`].
+    /// N': rows after padding. At least the real rows plus [`Dummies::headroom`].
     pub padded_rows: usize,
     /// Its payload columns.
     pub columns: Vec<ColumnKind>,
@@ -68,7 +71,7 @@ impl fmt::Debug for OwnerTable {
 /// What an owner knows that others do not. All fresh for the run; the step separates alignments.
 #[derive(Debug, Clone)]
 pub struct OwnerSecrets {
-    /// Known to all owners and to nobody else: number and tags of the dummies.
+    /// Known to all owners and to nobody else: numbers and tags of the dummies.
     pub common: Seed,
     /// Known to this owner alone: the order of its rows, tags of padding rows.
     pub private: Seed,
@@ -129,10 +132,10 @@ pub(super) fn chunks(rows: usize) -> impl Iterator<Item = std::ops::Range<usize>
 
 impl AlignPlan {
     /// The smallest padded size of the form m * 2^e, 16 <= m < 32, that holds `rows` rows, the most
-    /// dummies and `floor`: sizes are told to a sixteenth.
+    /// dummies among `owners` owners, and `floor`: sizes are told to a sixteenth.
     #[must_use]
-    pub fn padded_rows(rows: usize, floor: usize, dummies: &Dummies) -> usize {
-        let least = (rows + dummies.most()).max(floor);
+    pub fn padded_rows(rows: usize, floor: usize, dummies: &Dummies, owners: usize) -> usize {
+        let least = (rows + dummies.headroom(owners)).max(floor);
         let unit = (least / 16).max(1).next_power_of_two();
         let unit = if unit * 16 > least {
             (unit / 2).max(1)
@@ -140,6 +143,11 @@ impl AlignPlan {
             unit
         };
         least.div_ceil(unit) * unit
+    }
+
+    /// The most dummies that one owner can have.
+    pub(super) fn headroom(&self) -> usize {
+        self.dummies.headroom(self.owners.len())
     }
 
     /// P: rows of the output.
@@ -178,7 +186,11 @@ impl AlignPlan {
             true => Ok(()),
             false => Err(invalid(what.to_owned())),
         };
-        rule(self.owners.len() >= 2, "fewer than two owners")?;
+        let count = self.owners.len();
+        rule(
+            (2..=MAX_OWNERS).contains(&count),
+            "fewer than two owners, or more than eight",
+        )?;
         rule(
             computing.contains(&self.neutral) && !is_owner(self.neutral),
             "the neutral party must compute and own nothing",
@@ -201,8 +213,11 @@ impl AlignPlan {
                 "a mask holder must be a computing owner other than the payload's",
             )?;
             rule(
-                owner.padded_rows >= self.dummies.most(),
-                "a padded size without room for the dummies",
+                owner.padded_rows >= self.headroom(),
+                &format!(
+                    "a padded size below the {} dummies there may be",
+                    self.headroom()
+                ),
             )?;
             for kind in &owner.columns {
                 kind.check(OPERATOR)?;
@@ -221,14 +236,17 @@ mod tests {
         let dummies = Dummies::new(1, 1, 30).unwrap();
         let mut seen = std::collections::BTreeSet::new();
         for rows in 0..100_000 {
-            let padded = AlignPlan::padded_rows(rows, 64, &dummies);
+            let padded = AlignPlan::padded_rows(rows, 64, &dummies, 2);
             assert!(padded >= rows + dummies.most() && padded >= 64);
             assert!(padded as f64 <= 64.0_f64.max((rows + dummies.most()) as f64 * 1.0626));
             seen.insert(padded);
         }
         assert!(seen.len() < 200);
-        assert_eq!(AlignPlan::padded_rows(1 << 20, 0, &Dummies::NONE), 1 << 20);
-        assert_eq!(AlignPlan::padded_rows(0, 0, &Dummies::NONE), 0);
+        assert_eq!(
+            AlignPlan::padded_rows(1 << 20, 0, &Dummies::NONE, 2),
+            1 << 20
+        );
+        assert_eq!(AlignPlan::padded_rows(0, 0, &Dummies::NONE, 2), 0);
     }
 
     #[test]

@@ -352,7 +352,7 @@ fn equals_the_clear_join_over_random_tables() {
             .collect();
         let owners: Vec<(u8, u8, usize, &[ColumnKind])> = (0..who.len())
             .map(|i| {
-                let padded = sizes[i] + dummies.most() + extra[i];
+                let padded = sizes[i] + dummies.headroom(count) + extra[i];
                 (who[i], holders[i], padded, shapes[i])
             })
             .collect();
@@ -580,6 +580,45 @@ fn the_neutral_party_sees_the_noisy_number_of_matches() {
 }
 
 #[test]
+fn every_overlap_of_three_owners_is_noisy() {
+    // No common keys at all: what the neutral party counts for each set of owners is noise.
+    let dummies = Dummies::new(1, 1, 20).unwrap();
+    let rows = 10 + dummies.headroom(3);
+    let owners: [(u8, u8, usize, &[ColumnKind]); 3] =
+        [(0, 1, rows, &[]), (1, 0, rows, &[]), (3, 0, rows, &[])];
+    let plan = plan_of(&owners, dummies);
+    let mut seen: BTreeMap<Vec<Participant>, Vec<usize>> = BTreeMap::new();
+    for number in 900..920 {
+        let tables = [0_u64, 100, 200].map(|first| OwnerTable {
+            tags: tags(number, &(first..first + 10).collect::<Vec<_>>()),
+            columns: vec![],
+        });
+        let ends = run(number, &plan, &tables);
+        assert!(open(&plan, &ends).1.iter().all(|valid| !valid));
+        let mut holders: BTreeMap<Vec<u8>, Vec<Participant>> = BTreeMap::new();
+        for frame in &ends[&2].view {
+            if frame.step.path().contains("tags") {
+                for tag in frame.payload.chunks(plan::TAG_BYTES) {
+                    holders.entry(tag.to_vec()).or_default().push(frame.from);
+                }
+            }
+        }
+        let mut counts: BTreeMap<Vec<Participant>, usize> = BTreeMap::new();
+        for set in holders.into_values().filter(|set| set.len() > 1) {
+            *counts.entry(set).or_default() += 1;
+        }
+        for (set, count) in counts {
+            assert!(count <= dummies.most());
+            seen.entry(set).or_default().push(count);
+        }
+    }
+    assert_eq!(seen.len(), 4);
+    for counts in seen.values() {
+        assert!(counts.iter().any(|count| *count != counts[0]));
+    }
+}
+
+#[test]
 fn duplicate_keys_stop_their_owner_before_anything_is_sent() {
     let owners: [(u8, u8, usize, &[ColumnKind]); 2] = [(0, 1, 10, &[]), (1, 0, 10, &[])];
     let plan = plan_of(&owners, Dummies::NONE);
@@ -749,12 +788,12 @@ fn ticks() -> u64 {
 /// --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures"]
-#[allow(clippy::print_stdout)]
+#[allow(clippy::disallowed_methods)] // it measures
 fn figures() {
     use crate::net::tcp::loopback_network;
     const ROWS: usize = 1 << 20;
     let dummies = Dummies::new(1, 2, 30).unwrap();
-    let padded = AlignPlan::padded_rows(ROWS, 0, &dummies);
+    let padded = AlignPlan::padded_rows(ROWS, 0, &dummies, 2);
     for (name, left, right) in [
         ("two 64-bit columns", vec![A64], vec![A64]),
         (
