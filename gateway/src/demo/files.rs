@@ -211,6 +211,8 @@ level = "L2"
 allow = [
   { use = "join_key", k = 10, leakage = "sizes" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
+  { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
 # `name` has no rule: it serves no joint query at all.
@@ -223,6 +225,8 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "sizes" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
+  { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
 [tables.residents.columns.district]
@@ -230,6 +234,8 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "sizes" },
   { use = "group_key", k = 10, leakage = "sizes" },
+  { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
   { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
@@ -237,6 +243,9 @@ allow = [
 level = "L2"
 allow = [
   { use = "join_key", k = 10, leakage = "sizes" },
+  { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
+  { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
 [tables.residents.columns.low_income]
@@ -244,6 +253,8 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "sizes" },
   { use = "group_key", k = 10, leakage = "sizes" },
+  { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
   { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 "#;
@@ -267,6 +278,8 @@ level = "L2"
 allow = [
   { use = "join_key", k = 10, leakage = "sizes" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
+  { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
 [tables.income.columns.year]
@@ -274,6 +287,8 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "sizes" },
   { use = "group_key", k = 10, leakage = "sizes" },
+  { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
   { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
@@ -283,9 +298,11 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "sizes" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "sizes" },
+  { use = "having", k = 10, leakage = "sizes" },
+  { use = "sort_key", k = 10, leakage = "sizes" },
 ]
 
-# Never `output`: no single income leaves. `sort_key` orders results by a released aggregate.
+# Never `output`: no single income leaves. Orders and conditions are over released aggregates.
 [tables.income.columns.taxable_income]
 level = "L2"
 allow = [
@@ -317,6 +334,8 @@ level = "L2"
 allow = [
   { use = "join_key", k = 10, leakage = "none" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "none" },
+  { use = "having", k = 10, leakage = "none" },
+  { use = "sort_key", k = 10, leakage = "none" },
 ]
 
 [tables.pension.columns.status]
@@ -324,6 +343,8 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "none" },
   { use = "group_key", k = 10, leakage = "none" },
+  { use = "aggregate", functions = ["count"], k = 10, leakage = "none" },
+  { use = "having", k = 10, leakage = "none" },
   { use = "sort_key", k = 10, leakage = "none" },
 ]
 
@@ -342,5 +363,7 @@ level = "L2"
 allow = [
   { use = "filter", k = 10, leakage = "none" },
   { use = "aggregate", functions = ["count"], k = 10, leakage = "none" },
+  { use = "having", k = 10, leakage = "none" },
+  { use = "sort_key", k = 10, leakage = "none" },
 ]
 "#;

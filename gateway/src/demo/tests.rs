@@ -169,3 +169,28 @@ fn a_hundred_thousand_people_take_less_than_a_second() {
     println!("{seconds:.2} s");
     assert!(seconds < 1.0, "{seconds}");
 }
+
+#[test]
+fn catalogues_and_policies_are_valid_and_fit() {
+    use veilgate_federated::policy::{AggregateFunction, Use};
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), 3_000, 1).unwrap();
+    let folder = crate::sandbox::folder::Folder::open(dir.path()).unwrap();
+    assert_eq!(folder.owners, ["civil", "social", "tax"]);
+    assert_eq!(folder.neutral, ["bureau"]);
+    folder.check().unwrap();
+    for owner in &folder.owners {
+        let policy = veilgate_federated::policy::file::load(&dir.path().join(owner)).unwrap();
+        assert!(policy.rules.iter().all(|rule| rule.k == 10), "{owner}");
+        assert!(policy.rules.iter().all(|rule| rule.permits != Use::Output));
+        assert!(policy.rules.iter().all(|rule| rule.column != "name"));
+        assert!(!policy.computing.is_empty());
+    }
+    let tax = veilgate_federated::policy::file::load(&dir.path().join("tax")).unwrap();
+    let average = Use::Aggregate(AggregateFunction::Avg);
+    assert!(
+        tax.rules
+            .iter()
+            .any(|rule| rule.column == "taxable_income" && rule.permits == average)
+    );
+}
