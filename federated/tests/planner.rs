@@ -8,6 +8,7 @@ mod federation;
 use federation::{allow_output, engine, federation, text};
 use std::fmt::Write as _;
 use veilgate_federated::error::{Code, Error};
+use veilgate_federated::plan::Validated;
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
 use veilgate_federated::policy::Leakage;
 
@@ -35,8 +36,10 @@ fn cases() -> Vec<(String, bool, String)> {
         .split("\n\n")
         .filter(|part| !part.trim().is_empty())
         .map(|part| {
-            let (head, body): (Vec<&str>, Vec<&str>) =
-                part.trim().lines().partition(|line| line.starts_with("-- "));
+            let (head, body): (Vec<&str>, Vec<&str>) = part
+                .trim()
+                .lines()
+                .partition(|line| line.starts_with("-- "));
             let title = head[0].trim_start_matches("-- ").to_owned();
             (title, head.contains(&"-- leakage none"), body.join("\n"))
         })
@@ -50,7 +53,11 @@ fn plans_are_as_blessed() {
         let leakage = if none { Leakage::None } else { Leakage::Sizes };
         let federation = federation(leakage);
         let first = plan_with(&federation, &sql, None);
-        assert_eq!(first, plan_with(&federation, &sql, None), "{title}: planned twice");
+        assert_eq!(
+            first,
+            plan_with(&federation, &sql, None),
+            "{title}: planned twice"
+        );
         let _ = writeln!(out, "== {title}\n{sql}\n--");
         match first {
             Ok(planned) => {
@@ -73,4 +80,18 @@ fn plans_are_as_blessed() {
         assert_eq!(have, want, "\n{have}\n\nis not as blessed:\n\n{want}");
     }
     assert_eq!(out.len(), blessed.len(), "cases were added or removed");
+}
+
+#[test]
+fn every_plan_is_valid_and_decodes_to_itself() {
+    for (title, none, sql) in cases() {
+        let leakage = if none { Leakage::None } else { Leakage::Sizes };
+        for strategy in [None, Some(Strategy::Aligned), Some(Strategy::Oblivious)] {
+            if let Ok(planned) = plan_with(&federation(leakage), &sql, strategy) {
+                let validated = Validated::from_plan(&planned.plan)
+                    .unwrap_or_else(|error| panic!("{title}: {error}"));
+                assert_eq!(*validated.plan(), planned.plan);
+            }
+        }
+    }
 }

@@ -156,8 +156,9 @@ impl Context<'_> {
         possible.sort_by_key(|plan| plan.costs.bytes());
         let mut possible = possible.into_iter();
         let Some(mut best) = possible.next() else {
-            return Err(failure
-                .unwrap_or_else(|| Error::new(Code::Internal, "no strategy was considered")));
+            return Err(
+                failure.unwrap_or_else(|| Error::new(Code::Internal, "no strategy was considered"))
+            );
         };
         for dearer in possible {
             if let Some(strategy) = dearer.strategy {
@@ -233,8 +234,10 @@ impl Context<'_> {
         }
 
         let mut operators = self.join_operators(joins, set, &parties, &keys, &key_refs)?;
+        let once = facts(joins, &keys, sorted);
+        let row_bound = self.row_bound(joins, &once);
         let mut cells = Cells::new(sorted, &self.demands, &parties, self.query);
-        cells.units(&mut drafts, &facts(joins, &keys, sorted), &keys, &key_refs, bits)?;
+        cells.units(&mut drafts, &once, &keys, &key_refs, bits)?;
         let mut groups = Vec::new();
         for id in &block.groups {
             let draft = drafts
@@ -248,7 +251,7 @@ impl Context<'_> {
             predicates.push(self.predicate(condition, &mut drafts)?);
         }
         for call in &block.calls {
-            cells.call(call, &mut drafts, self.row_bound(joins))?;
+            cells.call(call, &mut drafts, row_bound)?;
         }
 
         if !predicates.is_empty() {
@@ -369,7 +372,11 @@ impl Context<'_> {
                     .relations
                     .iter()
                     .map(|of| {
-                        let holder = if of.department == *first { second } else { first };
+                        let holder = if of.department == *first {
+                            second
+                        } else {
+                            first
+                        };
                         party_index(parties, holder)
                     })
                     .collect::<Result<_>>()?;
@@ -464,40 +471,52 @@ impl Context<'_> {
         let (left_codes, left_bytes) = column(left, drafts)?;
         let (right_codes, right_bytes) = column(right, drafts)?;
         let equality = matches!(comparator, Comparator::Equal | Comparator::NotEqual);
-        Ok(if equality && !left_codes.is_empty() && left_codes == right_codes {
-            Encoding::Codes(left_codes)
-        } else {
-            Encoding::Text {
-                max_bytes: left_bytes.max(right_bytes),
-            }
-        })
+        Ok(
+            if equality && !left_codes.is_empty() && left_codes == right_codes {
+                Encoding::Codes(left_codes)
+            } else {
+                Encoding::Text {
+                    max_bytes: left_bytes.max(right_bytes),
+                }
+            },
+        )
     }
 
     /// A bound on the rows of the tables' join, counting the rows behind every group.
-    fn row_bound(&self, joins: &Joins) -> u128 {
-        let rows = |relation: usize| {
-            self.sorted
-                .block
-                .relations
-                .get(relation)
-                .map_or(1, |of| u128::from(of.table.max_rows.max(1)))
-        };
-        let grouped = |relation: &usize| {
-            self.sorted
-                .shapes
-                .get(*relation)
-                .is_some_and(|shape| shape.grouped)
-        };
+    ///
+    /// Joined rows multiply by the rows behind each grouped fragment. Where every fragment's rows
+    /// appear at most once, a sum of products is at most the product of the sums, and tables with
+    /// one row for each key add nothing.
+    fn row_bound(&self, joins: &Joins, once: &[bool]) -> u128 {
+        let rows: Vec<u128> = self
+            .sorted
+            .block
+            .relations
+            .iter()
+            .map(|of| u128::from(of.table.max_rows.max(1)))
+            .collect();
+        let all_once = once.iter().all(|once| *once);
         let root = match joins {
             Joins::Oblivious(order) => order.root,
             Joins::None | Joins::Aligned(_) => 0,
         };
-        (0..self.sorted.block.relations.len())
-            .filter(|relation| *relation != root)
-            .filter(grouped)
-            .fold(rows(root), |product, relation| {
-                product.saturating_mul(rows(relation))
-            })
+        let grouped: Vec<u128> = rows
+            .iter()
+            .zip(&self.sorted.shapes)
+            .enumerate()
+            .filter(|(relation, (_, shape))| shape.grouped && (all_once || *relation != root))
+            .map(|(_, (rows, _))| *rows)
+            .collect();
+        let alone = if all_once && grouped.is_empty() {
+            rows.iter().copied().min().unwrap_or(1)
+        } else if all_once {
+            1
+        } else {
+            rows.get(root).copied().unwrap_or(1)
+        };
+        grouped
+            .into_iter()
+            .fold(alone, |product, rows| product.saturating_mul(rows))
     }
 }
 

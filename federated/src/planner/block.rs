@@ -289,7 +289,8 @@ impl Builder<'_> {
             }
             LogicalPlan::Filter(filter) => {
                 let inner = self.resolve(&filter.input)?;
-                let predicate = self.substitute(&filter.predicate, filter.input.schema(), &inner)?;
+                let predicate =
+                    self.substitute(&filter.predicate, filter.input.schema(), &inner)?;
                 self.not_after(!self.block.sort.is_empty() || self.block.limited, "WHERE")?;
                 self.not_after(self.block.distinct, "WHERE")?;
                 let parts = split(predicate, Operator::And);
@@ -426,9 +427,10 @@ impl Builder<'_> {
         let left = self.block.aggregated || self.block.limited;
         let right = self.resolve(&join.right)?;
         if left || self.block.aggregated || self.block.limited {
-            return Err(self
-                .query
-                .unsupported("a join with a subquery that aggregates or limits", &["JOIN"]));
+            return Err(self.query.unsupported(
+                "a join with a subquery that aggregates or limits",
+                &["JOIN"],
+            ));
         }
         self.block.sort.clear();
         for (a, b) in &join.on {
@@ -450,7 +452,10 @@ impl Builder<'_> {
 
     fn distinct(&mut self, input: &LogicalPlan) -> Result<Vec<Expr>> {
         let inner = self.resolve(input)?;
-        self.not_after(!self.block.sort.is_empty() || self.block.limited, "DISTINCT")?;
+        self.not_after(
+            !self.block.sort.is_empty() || self.block.limited,
+            "DISTINCT",
+        )?;
         if self.block.aggregated {
             self.block.distinct = true;
             return Ok(inner);
@@ -503,7 +508,9 @@ impl Builder<'_> {
             output.push(self.group(&expr)?);
         }
         for (position, expr) in aggregate.aggr_expr.iter().enumerate() {
-            let field = aggregate.schema.field(aggregate.group_expr.len() + position);
+            let field = aggregate
+                .schema
+                .field(aggregate.group_expr.len() + position);
             let (function, argument) = self.call(expr, aggregate.input.schema(), &inner)?;
             let call = Call {
                 function,
@@ -523,7 +530,12 @@ impl Builder<'_> {
         Ok(output)
     }
 
-    fn call(&self, expr: &Expr, schema: &DFSchema, inner: &[Expr]) -> Result<(Function, Option<Expr>)> {
+    fn call(
+        &self,
+        expr: &Expr,
+        schema: &DFSchema,
+        inner: &[Expr],
+    ) -> Result<(Function, Option<Expr>)> {
         let mut expr = expr;
         while let Expr::Alias(alias) = expr {
             expr = &alias.expr;
@@ -547,9 +559,10 @@ impl Builder<'_> {
                 .unsupported("ORDER BY inside an aggregate", &[name]));
         }
         let [argument] = params.args.as_slice() else {
-            return Err(self
-                .query
-                .unsupported(&format!("{} of several columns", name.to_uppercase()), &[name]));
+            return Err(self.query.unsupported(
+                &format!("{} of several columns", name.to_uppercase()),
+                &[name],
+            ));
         };
         let argument = self.substitute(argument, schema, inner)?;
         let constant = base_columns(&argument).is_empty();

@@ -136,10 +136,14 @@ impl<'a> Cells<'a> {
         }
         crosses
             || block.groups.iter().any(|id| id.relation == relation)
-            || block.calls.iter().filter_map(|call| call.argument.as_ref()).any(|argument| {
-                block::relations_of(argument).contains(&relation)
-                    && argument.nullable(&self.sorted.types).unwrap_or(true)
-            })
+            || block
+                .calls
+                .iter()
+                .filter_map(|call| call.argument.as_ref())
+                .any(|argument| {
+                    block::relations_of(argument).contains(&relation)
+                        && argument.nullable(&self.sorted.types).unwrap_or(true)
+                })
     }
 
     /// The count of a relation's units, over rows where the argument is not NULL.
@@ -182,9 +186,7 @@ impl<'a> Cells<'a> {
         row_bound: u128,
     ) -> Result<()> {
         let source = match (call.function, &call.argument) {
-            (Function::CountRows, _) | (_, None) => {
-                ReleasedSource::Cell(self.count_rows(drafts)?)
-            }
+            (Function::CountRows, _) | (_, None) => ReleasedSource::Cell(self.count_rows(drafts)?),
             (Function::Count, Some(argument)) => {
                 ReleasedSource::Cell(self.count(argument, drafts, row_bound)?)
             }
@@ -234,11 +236,7 @@ impl<'a> Cells<'a> {
             return self.cell(None, weights, Some(column));
         }
         weights.push(draft.count(argument)?);
-        let summed = self.sorted.block.calls.iter().any(|call| {
-            matches!(call.function, Function::Sum | Function::Avg)
-                && call.argument.as_ref() == Some(argument)
-        });
-        let column = if summed {
+        let column = if self.is_summed(argument) {
             let (argument, _, scale) = self.number(argument)?;
             draft.sum(&argument, scale)?
         } else {
@@ -247,12 +245,7 @@ impl<'a> Cells<'a> {
         self.cell(None, weights, Some(column))
     }
 
-    fn sum(
-        &mut self,
-        argument: &Expr,
-        drafts: &mut [Draft<'_>],
-        row_bound: u128,
-    ) -> Result<usize> {
+    fn sum(&mut self, argument: &Expr, drafts: &mut [Draft<'_>], row_bound: u128) -> Result<usize> {
         let relation = self.owner_of(argument)?;
         let weights = weights(drafts, Some(relation));
         let draft = drafts
@@ -291,8 +284,15 @@ impl<'a> Cells<'a> {
                 draft.value(argument, number_form(form)?)
             }
             _ => {
+                let summed = self.is_summed(argument);
                 let (argument, of, _) = self.number(argument)?;
-                let form = if self.most(&argument, of, draft)?.is_some_and(|most| {
+                let narrow = match of {
+                    ScalarType::Decimal { precision, .. } => precision <= 18,
+                    _ => true,
+                };
+                let form = if !summed && narrow {
+                    Encoding::Ring64
+                } else if self.most(&argument, of, draft)?.is_some_and(|most| {
                     most.checked_mul(row_bound).is_some_and(|sum| sum < 1 << 63)
                 }) {
                     Encoding::Ring64
@@ -304,6 +304,14 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// Whether the query sums this argument too.
+    fn is_summed(&self, argument: &Expr) -> bool {
+        self.sorted.block.calls.iter().any(|call| {
+            matches!(call.function, Function::Sum | Function::Avg)
+                && call.argument.as_ref() == Some(argument)
+        })
+    }
+
     /// A bound on the absolute value of a number, in units of its last digit.
     fn most(&self, argument: &Expr, of: ScalarType, draft: &Draft<'_>) -> Result<Option<u128>> {
         if let Some(id) = block::base_column(argument) {
@@ -313,9 +321,9 @@ impl<'a> Cells<'a> {
             }
         }
         Ok(match of {
-            ScalarType::Decimal { precision, .. } => {
-                10_u128.checked_pow(u32::from(precision)).map(|power| power - 1)
-            }
+            ScalarType::Decimal { precision, .. } => 10_u128
+                .checked_pow(u32::from(precision))
+                .map(|power| power - 1),
             _ => None,
         })
     }

@@ -104,8 +104,7 @@ fn equality(query: &Query, block: &Block, conjunct: &Expr) -> Result<Option<(Col
     let (Some(left), Some(right)) = (block::base_column(left), block::base_column(right)) else {
         return Ok(None);
     };
-    let (Some((left_name, a)), Some((right_name, b))) =
-        (named(block, left), named(block, right))
+    let (Some((left_name, a)), Some((right_name, b))) = (named(block, left), named(block, right))
     else {
         return Ok(None);
     };
@@ -160,12 +159,7 @@ struct Grain {
     distinct: Option<u64>,
 }
 
-fn shape(
-    block: &Block,
-    relation: usize,
-    equal: &[Equal],
-    cross: &[Condition],
-) -> Result<Shape> {
+fn shape(block: &Block, relation: usize, equal: &[Equal], cross: &[Condition]) -> Result<Shape> {
     let of = block
         .relations
         .get(relation)
@@ -183,7 +177,11 @@ fn shape(
         grain.push(plain(id.column, true));
     }
     let unit = match &of.table.unit {
-        Unit::Column(unit) => of.table.columns.iter().position(|column| column.name == *unit),
+        Unit::Column(unit) => of
+            .table
+            .columns
+            .iter()
+            .position(|column| column.name == *unit),
         Unit::Row | Unit::None => None,
     };
     grain.extend(unit.map(|column| plain(column, true)));
@@ -195,7 +193,10 @@ fn shape(
             grain.push(match block::base_column(expr) {
                 Some(id) => plain(id.column, true),
                 None => Grain {
-                    columns: block::base_columns(expr).iter().map(|id| id.column).collect(),
+                    columns: block::base_columns(expr)
+                        .iter()
+                        .map(|id| id.column)
+                        .collect(),
                     plain: None,
                     distinct: None,
                 },
@@ -206,7 +207,12 @@ fn shape(
         .table
         .key
         .iter()
-        .filter_map(|name| of.table.columns.iter().position(|column| column.name == *name))
+        .filter_map(|name| {
+            of.table
+                .columns
+                .iter()
+                .position(|column| column.name == *name)
+        })
         .collect();
     let is_plain = |column: &usize| grain.iter().any(|expr| expr.plain == Some(*column));
     let one_row_each = !key.is_empty() && key.iter().all(is_plain);

@@ -211,7 +211,10 @@ fn predicate_cost(plan: &JointPlan, predicate: &Predicate) -> (u64, u64) {
         }
         Predicate::Flag(_) => (1, 1),
         Predicate::All(items) | Predicate::Any(items) => {
-            let costs: Vec<_> = items.iter().map(|item| predicate_cost(plan, item)).collect();
+            let costs: Vec<_> = items
+                .iter()
+                .map(|item| predicate_cost(plan, item))
+                .collect();
             (
                 costs.iter().map(|(bits, _)| bits + 1).sum(),
                 costs.iter().map(|(_, rounds)| *rounds).max().unwrap_or(0) + items.len() as u64,

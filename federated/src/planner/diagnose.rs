@@ -54,7 +54,10 @@ pub(super) fn unknown_table(key: &(String, String), tables: &Tables) -> Error {
         .collect();
     let same_name: Vec<&String> = all
         .iter()
-        .filter(|name| name.split_once('.').is_some_and(|(_, table)| table == key.1))
+        .filter(|name| {
+            name.split_once('.')
+                .is_some_and(|(_, table)| table == key.1)
+        })
         .collect();
     let near = if same_name.is_empty() {
         near_misses(&asked, all.iter().map(String::as_str))
@@ -121,7 +124,10 @@ fn schema(query: &Query, tables: &Tables, error: &SchemaError) -> Error {
                 };
                 tables.0.values().flat_map(columns).collect()
             } else {
-                valid_fields.iter().map(|field| field.name.clone()).collect()
+                valid_fields
+                    .iter()
+                    .map(|field| field.name.clone())
+                    .collect()
             };
             let near = near_misses(&field.name, every.iter().map(String::as_str));
             (

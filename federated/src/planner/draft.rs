@@ -60,9 +60,7 @@ impl<'a> Draft<'a> {
         let text = self.sql(expr)?;
         // OR binds more loosely than the AND that joins conditions.
         let text = match expr {
-            Expr::BinaryExpr(binary)
-                if binary.op == datafusion::logical_expr::Operator::Or =>
-            {
+            Expr::BinaryExpr(binary) if binary.op == datafusion::logical_expr::Operator::Or => {
                 format!("({text})")
             }
             _ => text,
@@ -129,10 +127,7 @@ impl<'a> Draft<'a> {
 
     /// The exact sum of each group.
     pub(super) fn sum(&mut self, argument: &Expr, scale: u8) -> Result<ColumnRef> {
-        let sql = format!(
-            "SUM(CAST({} AS DECIMAL(38, {scale})))",
-            self.sql(argument)?
-        );
+        let sql = format!("SUM(CAST({} AS DECIMAL(38, {scale})))", self.sql(argument)?);
         let label = format!("SUM({})", self.label(argument)?);
         Ok(self.column(sql, label, Encoding::Ring128, true))
     }
@@ -247,7 +242,10 @@ impl<'a> Draft<'a> {
             }
             sql.push_str(&format!("{} AS c{position}", column.sql));
         }
-        sql.push_str(&format!(" FROM {}", emit::quoted(&self.relation.table.name)));
+        sql.push_str(&format!(
+            " FROM {}",
+            emit::quoted(&self.relation.table.name)
+        ));
         if !self.conditions.is_empty() {
             sql.push_str(&format!(" WHERE {}", self.conditions.join(" AND ")));
         }

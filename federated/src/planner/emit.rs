@@ -71,7 +71,11 @@ pub(super) fn type_name(data_type: &DataType) -> Result<String> {
         DataType::Decimal128(precision, scale) if *scale >= 0 => {
             format!("DECIMAL({precision}, {scale})")
         }
-        _ => return Err(refuse("a type other than int64, decimal, date, bool and utf8")),
+        _ => {
+            return Err(refuse(
+                "a type other than int64, decimal, date, bool and utf8",
+            ));
+        }
     })
 }
 
@@ -198,7 +202,9 @@ impl Emitter<'_> {
             | Expr::SetComparison(_) => return Err(refuse("a subquery in an expression")),
             Expr::WindowFunction(_) => return Err(refuse("a window function")),
             Expr::AggregateFunction(_) => {
-                return Err(refuse("an aggregate function inside another expression here"));
+                return Err(refuse(
+                    "an aggregate function inside another expression here",
+                ));
             }
             Expr::Placeholder(_) => return Err(refuse("a parameter without a value")),
             Expr::TryCast(_) => return Err(refuse("TRY_CAST")),
@@ -233,7 +239,11 @@ impl Emitter<'_> {
                 "{} {}{} {}{escape}",
                 self.text(&like.expr, ADD, depth)?,
                 if like.negated { "NOT " } else { "" },
-                if like.case_insensitive { "ILIKE" } else { "LIKE" },
+                if like.case_insensitive {
+                    "ILIKE"
+                } else {
+                    "LIKE"
+                },
                 self.text(&like.pattern, ADD, depth)?
             ),
             COMPARE,
@@ -265,7 +275,10 @@ impl Emitter<'_> {
             (cast.expr.as_ref(), target)
         {
             let date = value.cast_to(&DataType::Date32).map_err(|_| {
-                Error::new(Code::TypeMismatch, "a date literal is not written YYYY-MM-DD")
+                Error::new(
+                    Code::TypeMismatch,
+                    "a date literal is not written YYYY-MM-DD",
+                )
             })?;
             return literal(&date);
         }
@@ -349,13 +362,20 @@ fn literal(value: &ScalarValue) -> Result<(String, u8)> {
                 number(text)
             } else {
                 let text = text.trim_end_matches('.').to_owned();
-                (format!("CAST({text} AS DECIMAL({precision}, {scale}))"), ATOM)
+                (
+                    format!("CAST({text} AS DECIMAL({precision}, {scale}))"),
+                    ATOM,
+                )
             }
         }
         ScalarValue::Date32(Some(_)) => match value.cast_to(&DataType::Utf8) {
             Ok(ScalarValue::Utf8(Some(text))) => (format!("DATE '{text}'"), ATOM),
             _ => return Err(refuse("a date literal of this query")),
         },
-        _ => return Err(refuse("a literal of this query: use integers, decimals, dates or text")),
+        _ => {
+            return Err(refuse(
+                "a literal of this query: use integers, decimals, dates or text",
+            ));
+        }
     })
 }

@@ -148,9 +148,9 @@ pub fn plan(request: &Request<'_>) -> Result<Planned> {
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || plan_here(request));
         match worker {
-            Ok(worker) => worker.join().unwrap_or_else(|_| {
-                Err(Error::new(Code::Internal, "planning ended abnormally"))
-            }),
+            Ok(worker) => worker
+                .join()
+                .unwrap_or_else(|_| Err(Error::new(Code::Internal, "planning ended abnormally"))),
             Err(_) => Err(Error::new(
                 Code::LimitExceeded,
                 "no thread could be started for planning",

@@ -61,7 +61,12 @@ impl Condition {
 }
 
 /// Lowers one conjunct that touches several relations.
-pub(super) fn lower(query: &Query, block: &Block, types: &DFSchema, expr: &Expr) -> Result<Condition> {
+pub(super) fn lower(
+    query: &Query,
+    block: &Block,
+    types: &DFSchema,
+    expr: &Expr,
+) -> Result<Condition> {
     Lowering {
         query,
         block,
@@ -110,20 +115,34 @@ impl Lowering<'_> {
                 }
                 op => match comparator(op) {
                     Some(comparator) => {
-                        let comparator = if negated { complement(comparator) } else { comparator };
+                        let comparator = if negated {
+                            complement(comparator)
+                        } else {
+                            comparator
+                        };
                         self.compare(comparator, &binary.left, &binary.right)
                     }
-                    None => Err(self.refuse("this operator between columns of several departments")),
+                    None => {
+                        Err(self.refuse("this operator between columns of several departments"))
+                    }
                 },
             },
             Expr::Between(between) => {
                 let low = self.compare(
-                    if between.negated == negated { Comparator::GreaterEqual } else { Comparator::Less },
+                    if between.negated == negated {
+                        Comparator::GreaterEqual
+                    } else {
+                        Comparator::Less
+                    },
                     &between.expr,
                     &between.low,
                 )?;
                 let high = self.compare(
-                    if between.negated == negated { Comparator::LessEqual } else { Comparator::Greater },
+                    if between.negated == negated {
+                        Comparator::LessEqual
+                    } else {
+                        Comparator::Greater
+                    },
                     &between.expr,
                     &between.high,
                 )?;
@@ -131,7 +150,11 @@ impl Lowering<'_> {
             }
             Expr::InList(list) => {
                 let any = list.negated == negated;
-                let comparator = if any { Comparator::Equal } else { Comparator::NotEqual };
+                let comparator = if any {
+                    Comparator::Equal
+                } else {
+                    Comparator::NotEqual
+                };
                 let parts = list
                     .list
                     .iter()
@@ -193,8 +216,12 @@ impl Lowering<'_> {
     }
 
     fn type_of(&self, expr: &Expr) -> Result<DataType> {
-        expr.get_type(self.types)
-            .map_err(|_| Error::new(Code::TypeMismatch, "an expression of a condition has no type"))
+        expr.get_type(self.types).map_err(|_| {
+            Error::new(
+                Code::TypeMismatch,
+                "an expression of a condition has no type",
+            )
+        })
     }
 
     fn refuse(&self, construct: &str) -> Error {
@@ -251,11 +278,8 @@ fn merge(parts: Vec<Condition>, all: bool) -> Condition {
         match known {
             Some(known) => {
                 let before = std::mem::take(known);
-                *known = Expr::BinaryExpr(BinaryExpr::new(
-                    Box::new(before),
-                    operator,
-                    Box::new(expr),
-                ));
+                *known =
+                    Expr::BinaryExpr(BinaryExpr::new(Box::new(before), operator, Box::new(expr)));
             }
             None => merged.push(Condition::Flag { relation, expr }),
         }

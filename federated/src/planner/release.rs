@@ -56,7 +56,10 @@ pub(super) fn build(
         .collect::<Result<_>>()?;
     let differs = |types: &[(DataType, bool)]| {
         types.len() != wanted.len()
-            || types.iter().zip(&wanted).any(|((has, _), wants)| *has != wants.to_arrow())
+            || types
+                .iter()
+                .zip(&wanted)
+                .any(|((has, _), wants)| *has != wants.to_arrow())
     };
     if differs(&types) {
         for ((expr, (has, _)), wants) in projection.iter_mut().zip(&types).zip(&wanted) {
@@ -135,16 +138,18 @@ fn output_type(data_type: &DataType) -> Result<ScalarType> {
 fn text(block: &Block, projection: &[Expr]) -> Result<String> {
     let groups = block.groups.len();
     let emit = |expr: &Expr| {
-        emit::emit(expr, Place::Released, &|column: &Column| {
-            match block::above(column) {
+        emit::emit(
+            expr,
+            Place::Released,
+            &|column: &Column| match block::above(column) {
                 Some(Above::Group(group)) => Ok(format!("r{group}")),
                 Some(Above::Cell(cell)) => Ok(format!("r{}", groups + cell)),
                 None => Err(Error::new(
                     Code::Unsupported,
                     "a column outside of an aggregate function is not among the columns of GROUP BY",
                 )),
-            }
-        })
+            },
+        )
     };
     let shown: Vec<String> = projection.iter().map(&emit).collect::<Result<_>>()?;
     let items: Vec<String> = shown

@@ -5,8 +5,10 @@ use super::Request;
 use super::block::{self, Block, ColumnId};
 use super::rules;
 use super::sql::Query;
+use crate::catalog::Column;
 use crate::error::{Denial, Error};
 use crate::policy::{AggregateFunction, Policy, Use};
+use crate::schema::ScalarType;
 
 /// Why rows cannot be had.
 pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Error {
@@ -15,6 +17,7 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
         .iter()
         .flat_map(block::base_columns)
         .collect();
+    let mut denials = Vec::new();
     for id in shown {
         let Some(relation) = block.relations.get(id.relation) else {
             continue;
@@ -41,12 +44,20 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
             ),
             column: format!("{}.{table}.{}", relation.department, column.name),
             asked: format!("output of {}.{}", table, column.name),
-            alternative: alternative(policy, table, &column.name, request.home),
+            alternative: alternative(policy, table, column, request.home),
         });
-        return match query.find_column(None, &column.name) {
+        denials.push(match query.find_column(None, &column.name) {
             Some((line, column)) => error.position(line, column),
             None => error,
-        };
+        });
+    }
+    // The one that says most about what to do instead.
+    let helpful = denials.iter().position(|error| {
+        let denial = error.denial.as_ref();
+        denial.is_some_and(|denial| denial.alternative.starts_with("aggregate(sum"))
+    });
+    if !denials.is_empty() {
+        return denials.swap_remove(helpful.unwrap_or(0));
     }
     query.unsupported(
         "raw rows in the result: use GROUP BY or an aggregate",
@@ -55,7 +66,9 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
 }
 
 /// What the rules would allow with a column, in words.
-fn alternative(policy: Option<&Policy>, table: &str, column: &str, home: &str) -> String {
+fn alternative(policy: Option<&Policy>, table: &str, of: &Column, home: &str) -> String {
+    let column = of.name.as_str();
+    let number = matches!(of.data_type, ScalarType::Int64 | ScalarType::Decimal { .. });
     let Some(policy) = policy else {
         return "nothing: its department publishes no rules".to_owned();
     };
@@ -67,7 +80,7 @@ fn alternative(policy: Option<&Policy>, table: &str, column: &str, home: &str) -
         AggregateFunction::Count,
     ] {
         let rules = rules::matching(policy, table, column, &Use::Aggregate(function), home);
-        if !rules.is_empty() {
+        if !rules.is_empty() && (number || function == AggregateFunction::Count) {
             functions.push(function.name());
             k = rules.iter().fold(k, |k, rule| k.max(rule.k));
         }

@@ -140,6 +140,23 @@ pub(super) fn demands(
     else {
         return demands;
     };
+    // COUNT(*) of a whole table uses no column, and is held to every rule of the table.
+    for (index, relation) in block.relations.iter().enumerate() {
+        let used = uses.iter().any(|asked| asked.relation == index);
+        if relation.department != department || used {
+            continue;
+        }
+        for rule in policy
+            .rules
+            .iter()
+            .filter(|rule| rule.table == relation.table.name)
+        {
+            demands.k = demands.k.max(rule.k);
+            if rule.leakage == Leakage::None {
+                demands.forbids_sizes.get_or_insert(rule.name.clone());
+            }
+        }
+    }
     for asked in uses {
         let Some(relation) = block.relations.get(asked.relation) else {
             continue;

@@ -87,9 +87,10 @@ impl Query {
         }
         match select.body.as_ref() {
             SetExpr::Select(_) => Ok(()),
-            SetExpr::SetOperation { .. } => {
-                Err(self.unsupported("UNION, INTERSECT or EXCEPT", &["UNION", "INTERSECT", "EXCEPT"]))
-            }
+            SetExpr::SetOperation { .. } => Err(self.unsupported(
+                "UNION, INTERSECT or EXCEPT",
+                &["UNION", "INTERSECT", "EXCEPT"],
+            )),
             _ => Err(self.unsupported("a query without SELECT", &[])),
         }
     }
@@ -114,20 +115,31 @@ impl Query {
             .map(|(_, line, column)| (line, column))
     }
 
-    /// Where `qualifier.name` is, or else where `name` is.
+    /// Where a column is written: after its qualifier if it has one, alone if it has none, or else
+    /// wherever its name is.
     pub(super) fn find_column(&self, qualifier: Option<&str>, name: &str) -> Option<(u64, u64)> {
-        let words: Vec<_> = self.words().collect();
-        let exact = qualifier.and_then(|qualifier| {
-            words.windows(2).find_map(|pair| match pair {
-                [(before, ..), (text, line, column)]
-                    if before.eq_ignore_ascii_case(qualifier)
-                        && text.eq_ignore_ascii_case(name) =>
-                {
-                    Some((*line, *column))
-                }
-                _ => None,
+        let tokens: Vec<&TokenWithSpan> = self
+            .tokens
+            .iter()
+            .filter(|token| !matches!(token.token, Token::Whitespace(_)))
+            .collect();
+        let is = |index: Option<usize>, name: &str| {
+            let token = index.and_then(|index| tokens.get(index));
+            matches!(token.map(|token| &token.token),
+                Some(Token::Word(word)) if word.value.eq_ignore_ascii_case(name))
+        };
+        let after_period = |index: usize| {
+            let before = index.checked_sub(1).and_then(|index| tokens.get(index));
+            before.is_some_and(|token| token.token == Token::Period)
+        };
+        let exact = (0..tokens.len())
+            .filter(|index| is(Some(*index), name))
+            .find(|index| match qualifier {
+                Some(qualifier) => after_period(*index) && is(index.checked_sub(2), qualifier),
+                None => !after_period(*index),
             })
-        });
+            .and_then(|index| tokens.get(index))
+            .map(|token| (token.span.start.line, token.span.start.column));
         exact.or_else(|| self.find(name, 1))
     }
 
@@ -231,9 +243,7 @@ fn table_schema(table: &Table) -> SchemaRef {
         table
             .columns
             .iter()
-            .map(|column| {
-                Field::new(&column.name, column.data_type.to_arrow(), column.nullable)
-            })
+            .map(|column| Field::new(&column.name, column.data_type.to_arrow(), column.nullable))
             .collect::<Vec<_>>(),
     ))
 }
@@ -345,8 +355,10 @@ impl ContextProvider for Scope {
         &self.options
     }
 
+    // Never empty: the engine takes a context without functions for a defect.
     fn udf_names(&self) -> Vec<String> {
-        Vec::new()
+        let names = self.scalars.iter().map(|function| function.name());
+        names.map(str::to_owned).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
@@ -354,7 +366,8 @@ impl ContextProvider for Scope {
     }
 
     fn udaf_names(&self) -> Vec<String> {
-        Vec::new()
+        let names = self.aggregates.iter().map(|function| function.name());
+        names.map(str::to_owned).collect()
     }
 
     fn udwf_names(&self) -> Vec<String> {

@@ -9,14 +9,14 @@ use veilgate_federated::planner::{Federation, Member, Planned};
 use veilgate_federated::policy::{AggregateFunction, Leakage, Level, Policy, Rule, Use};
 use veilgate_federated::schema::ScalarType;
 
-pub fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     Engine {
         version: "test".to_owned(),
         config_hash: [7; 32],
     }
 }
 
-pub fn column(name: &str, data_type: ScalarType) -> Column {
+pub(crate) fn column(name: &str, data_type: ScalarType) -> Column {
     Column {
         name: name.to_owned(),
         data_type,
@@ -30,14 +30,19 @@ pub fn column(name: &str, data_type: ScalarType) -> Column {
     }
 }
 
-pub fn decimal(precision: u8, scale: u8) -> ScalarType {
+pub(crate) fn decimal(precision: u8, scale: u8) -> ScalarType {
     ScalarType::Decimal { precision, scale }
 }
 
 fn id(name: &str) -> Column {
     Column {
         nullable: false,
-        canonical: vec![Canonical::Nfc, Canonical::Trim, Canonical::Upper, Canonical::Id18],
+        canonical: vec![
+            Canonical::Nfc,
+            Canonical::Trim,
+            Canonical::Upper,
+            Canonical::Id18,
+        ],
         max_bytes: 24,
         ..column(name, ScalarType::Utf8)
     }
@@ -67,10 +72,13 @@ fn unit(column: &str) -> Unit {
 }
 
 /// Every use of every column but raw output, with this k and leakage.
-pub fn rules(catalog: &Published, k: u32, leakage: Leakage) -> Vec<Rule> {
+pub(crate) fn rules(catalog: &Published, k: u32, leakage: Leakage) -> Vec<Rule> {
     let mut rules = Vec::new();
     for table in &catalog.tables {
-        for permits in Use::ALL.into_iter().filter(|permits| *permits != Use::Output) {
+        for permits in Use::ALL
+            .into_iter()
+            .filter(|permits| *permits != Use::Output)
+        {
             rules.push(Rule {
                 name: format!("{}.{}.*/{permits}", catalog.department, table.name),
                 table: table.name.clone(),
@@ -85,7 +93,12 @@ pub fn rules(catalog: &Published, k: u32, leakage: Leakage) -> Vec<Rule> {
     rules
 }
 
-pub fn member(catalog: Published, k: u32, leakage: Leakage, computing: &[[&str; 3]]) -> Member {
+pub(crate) fn member(
+    catalog: Published,
+    k: u32,
+    leakage: Leakage,
+    computing: &[[&str; 3]],
+) -> Member {
     let levels = catalog
         .tables
         .iter()
@@ -93,10 +106,7 @@ pub fn member(catalog: Published, k: u32, leakage: Leakage, computing: &[[&str; 
         .collect();
     let policy = Policy::new(
         catalog.department.clone(),
-        computing
-            .iter()
-            .map(|set| set.map(str::to_owned))
-            .collect(),
+        computing.iter().map(|set| set.map(str::to_owned)).collect(),
         rules(&catalog, k, leakage),
         levels,
     )
@@ -108,7 +118,7 @@ pub fn member(catalog: Published, k: u32, leakage: Leakage, computing: &[[&str; 
     }
 }
 
-pub const SETS: [[&str; 3]; 4] = [
+pub(crate) const SETS: [[&str; 3]; 4] = [
     ["bureau", "civil", "tax"],
     ["bureau", "civil", "social"],
     ["bureau", "social", "tax"],
@@ -116,7 +126,7 @@ pub const SETS: [[&str; 3]; 4] = [
 ];
 
 /// civil, social, tax with data and the neutral bureau; `leakage` is what all rules accept.
-pub fn federation(leakage: Leakage) -> Federation {
+pub(crate) fn federation(leakage: Leakage) -> Federation {
     let civil = Published {
         department: "civil".to_owned(),
         tables: vec![
@@ -223,7 +233,12 @@ pub fn federation(leakage: Leakage) -> Federation {
 }
 
 /// Allows raw output of a column.
-pub fn allow_output(federation: &mut Federation, department: &str, table: &str, column: &str) {
+pub(crate) fn allow_output(
+    federation: &mut Federation,
+    department: &str,
+    table: &str,
+    column: &str,
+) {
     for member in &mut federation.members {
         if member.department != department {
             continue;
@@ -239,16 +254,24 @@ pub fn allow_output(federation: &mut Federation, department: &str, table: &str, 
             leakage: Leakage::Sizes,
             recipients: Vec::new(),
         });
-        member.policy = Some(
-            Policy::new(policy.department, policy.computing, rules, policy.levels).unwrap(),
-        );
+        member.policy =
+            Some(Policy::new(policy.department, policy.computing, rules, policy.levels).unwrap());
     }
 }
 
 /// Rules of one column and use get this k.
-pub fn raise_k(federation: &mut Federation, department: &str, column: &str, permits: &Use, k: u32) {
+pub(crate) fn raise_k(
+    federation: &mut Federation,
+    department: &str,
+    column: &str,
+    permits: &Use,
+    k: u32,
+) {
     for member in &mut federation.members {
-        let Some(policy) = member.policy.as_mut().filter(|_| member.department == department)
+        let Some(policy) = member
+            .policy
+            .as_mut()
+            .filter(|_| member.department == department)
         else {
             continue;
         };
@@ -264,10 +287,10 @@ pub fn raise_k(federation: &mut Federation, department: &str, column: &str, perm
     }
 }
 
-pub const SUM: Use = Use::Aggregate(AggregateFunction::Sum);
+pub(crate) const SUM: Use = Use::Aggregate(AggregateFunction::Sum);
 
 /// A plan in a compact text that shows everything.
-pub fn text(planned: &Planned) -> String {
+pub(crate) fn text(planned: &Planned) -> String {
     let plan = &planned.plan;
     let mut out = String::new();
     let name = |party: usize| plan.parties[party].department.as_str();
@@ -459,7 +482,7 @@ fn condition(predicate: &Predicate) -> String {
 }
 
 /// Checks what holds for every plan.
-pub fn check_form(plan: &JointPlan) {
+pub(crate) fn check_form(plan: &JointPlan) {
     for fragment in &plan.fragments {
         assert!(!fragment.columns.is_empty());
         assert!(!fragment.sql.contains("SELECT *"));
