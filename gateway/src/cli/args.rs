@@ -189,8 +189,8 @@ pub struct ConnectArgs {
     /// A running sandbox or kept demo; stands for its federation and identity files.
     #[arg(long, value_name = "DIR", env = "VEILGATE_DIR", hide_env_values = true)]
     pub dir: Option<PathBuf>,
-    /// The federation file: addresses and public keys of the gateways.
-    #[arg(long, value_name = "FILE", conflicts_with = "dir")]
+    /// The federation file: addresses and public keys of the gateways. Goes before --dir.
+    #[arg(long, value_name = "FILE")]
     pub federation: Option<PathBuf>,
     /// Your identity file, known to your home gateway.
     #[arg(long, value_name = "FILE", requires = "federation")]

@@ -4,6 +4,7 @@
 mod chance;
 mod files;
 mod people;
+mod proof;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -103,7 +104,11 @@ pub fn export(dir: &Path, people: u64, seed: u64) -> Result<()> {
 
 /// Somebody's own files are never overwritten.
 fn never_over_files(dir: &Path) -> Result<()> {
-    match OWNERS.iter().map(|owner| dir.join(owner)).find(|path| path.exists()) {
+    match OWNERS
+        .iter()
+        .map(|owner| dir.join(owner))
+        .find(|path| path.exists())
+    {
         Some(path) => Err(Error::new(
             Code::BadRequest,
             format!(

@@ -102,7 +102,11 @@ impl Folder {
             let folder = self.path.join(owner);
             let at = |error: Error| error.at(owner.as_str());
             let mut tell = |notices: Vec<String>| {
-                told.extend(notices.into_iter().map(|notice| format!("{owner}: {notice}")));
+                told.extend(
+                    notices
+                        .into_iter()
+                        .map(|notice| format!("{owner}: {notice}")),
+                );
             };
             tell(catalog::infer::write_starter(&folder, owner).map_err(at)?);
             if !folder.join(policy::file::FILE_NAME).exists() {

@@ -107,6 +107,12 @@ impl State {
         Ok(files)
     }
 
+    /// The folder itself.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn federation(&self) -> PathBuf {
         self.dir.join("federation.toml")
     }
