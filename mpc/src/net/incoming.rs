@@ -68,6 +68,27 @@ impl Incoming {
         self.stopped = Some(Stop::Poisoned);
     }
 
+    /// Whether this peer's stream broke off, rather than lives or was closed in order. Looks ahead of
+    /// what was taken, for one slice at most.
+    pub(super) fn broke_off(&mut self) -> Option<Stop> {
+        if self.stopped.is_none() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            while self.end < self.buffer.len() {
+                match self.half.read(&mut self.buffer[self.end..]) {
+                    Ok(0) => break,
+                    Ok(read) => self.end += read,
+                    Err(error) => {
+                        self.stopped = Stop::of(&error);
+                        break;
+                    }
+                }
+            }
+        }
+        self.stopped.filter(|&stop| stop == Stop::BrokeOff)
+    }
+
     /// BLAKE3 over all frames taken so far.
     pub(super) fn digest(&self) -> [u8; 32] {
         *self.hasher.finalize().as_bytes()

@@ -184,13 +184,22 @@ impl StreamLink {
         }
     }
 
-    /// Maps a failed read to an error. When nothing came in time because another peer, to whom this
-    /// end writes, is dead, that peer is named.
-    fn blame(&self, from: Participant, step: &Step, why: Stop) -> Error {
-        if why == Stop::Gone(Gone::Deadline) {
-            for (&participant, peer) in &self.peers {
-                if let Some(Stop::Gone(gone)) = peer.outgoing.failure() {
-                    return Stop::Gone(gone).at(participant, step);
+    /// Maps a failed read to an error that names who is at the root of it: when `from` is silent or has
+    /// closed its stream in order, and another peer's stream broke off or takes nothing any more, then
+    /// `from` waits for that peer or has given up because of it. A peer that closed in order may just
+    /// have finished.
+    fn blame(&mut self, from: Participant, step: &Step, why: Stop) -> Error {
+        if matches!(why, Stop::Gone(Gone::Deadline | Gone::Closed)) {
+            for (&participant, peer) in &mut self.peers {
+                if participant == from {
+                    continue;
+                }
+                let stuck = peer
+                    .outgoing
+                    .failure()
+                    .filter(|stop| matches!(stop, Stop::Gone(Gone::Deadline | Gone::Io(_))));
+                if let Some(root) = stuck.or_else(|| peer.incoming.broke_off()) {
+                    return root.at(participant, step);
                 }
             }
         }
@@ -248,6 +257,8 @@ impl StreamLink {
 pub(super) enum Stop {
     /// The peer is gone.
     Gone(Gone),
+    /// The connection ended without the peer closing it in order: its process or host died.
+    BrokeOff,
     /// The run was cancelled.
     Cancelled,
     /// The peer had broken the frame protocol before.
@@ -267,18 +278,20 @@ impl Stop {
             | Kind::ConnectionAborted
             | Kind::NotConnected
             | Kind::UnexpectedEof
-            | Kind::WriteZero => Some(Self::Gone(Gone::Closed)),
+            | Kind::WriteZero => Some(Self::BrokeOff),
             kind => Some(Self::Gone(Gone::Io(kind))),
         }
     }
 
     pub(super) fn at(self, peer: Participant, step: &Step) -> Error {
+        let gone = |why| Error::PeerGone {
+            peer,
+            step: step.clone(),
+            why,
+        };
         match self {
-            Self::Gone(why) => Error::PeerGone {
-                peer,
-                step: step.clone(),
-                why,
-            },
+            Self::Gone(why) => gone(why),
+            Self::BrokeOff => gone(Gone::Closed),
             Self::Cancelled => Error::Cancelled,
             Self::Poisoned => super::misbehaved(
                 peer,

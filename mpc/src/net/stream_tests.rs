@@ -376,6 +376,35 @@ mod over_tls {
         ));
     }
 
+    #[test]
+    fn the_peer_that_died_is_named_not_the_one_that_gave_up() {
+        const P2: Participant = Participant(2);
+        // #0 waits for #1, which waits for #2, which dies.
+        let (from_1, from_2) = (pair(), pair());
+        let (to_1, to_2) = (pair(), pair());
+        let death = from_2.0.socket();
+        let mut waiting = link(
+            P0,
+            vec![
+                (P1, Box::new(to_1.0), Box::new(from_1.1)),
+                (P2, Box::new(to_2.0), Box::new(from_2.1)),
+            ],
+            DEADLINE,
+        );
+        let gives_up = link(
+            P1,
+            vec![(P0, Box::new(from_1.0), Box::new(to_1.1))],
+            DEADLINE,
+        );
+        death.shutdown(std::net::Shutdown::Both).unwrap();
+        drop(gives_up);
+        let error = waiting.recv_up_to(P1, &Step::new("x"), 4);
+        let Err(Error::PeerGone { peer, why, .. }) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((peer, why), (P2, Gone::Closed));
+    }
+
     /// Figures, not bars: `cargo test -p veilgate-mpc --features tls figures -- --ignored --nocapture`.
     #[test]
     #[ignore = "prints figures"]

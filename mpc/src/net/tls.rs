@@ -225,6 +225,13 @@ pub(super) mod loopback {
         }
     }
 
+    impl TlsWrite {
+        /// The socket, to break the stream off with.
+        pub(crate) fn socket(&self) -> TcpStream {
+            self.socket.try_clone().unwrap()
+        }
+    }
+
     /// A connected pair: the first writes, the second reads.
     pub(crate) fn pair() -> (TlsWrite, TlsRead) {
         let (mut near, mut far) = super::super::tcp::loopback_pair().unwrap();

@@ -104,6 +104,7 @@ fn owner(
     hand_over(ctx.link(), step, plan, table, secrets)?;
     let me = ctx.link().me();
     let rows = plan.rows();
+    ctx.report(step, rows);
     // First everything that goes out, then what comes in: both ends of a half send before they
     // receive.
     let mut started = Vec::new();
@@ -190,6 +191,8 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
         tags.push(owner_tags);
         payloads.push(payload);
     }
+    ctx.report(step, plan.rows());
+    ctx.check()?;
     let mut random = stream(private, &step.narrow("pairing"));
     let pairing =
         pair(&tags, plan.rows(), &mut random).map_err(|duplicate| Error::PeerMisbehaved {
