@@ -63,14 +63,15 @@ fn pids(dir: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Waits until none of these processes runs.
+/// Waits until none of these processes runs; one that only waits to be reaped does not.
 fn gone(pids: &[String]) {
+    let runs = |pid: &&String| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+    };
     let deadline = Instant::now() + Duration::from_secs(8);
     loop {
-        let left: Vec<&String> = pids
-            .iter()
-            .filter(|pid| Path::new("/proc").join(pid).exists())
-            .collect();
+        let left: Vec<&String> = pids.iter().filter(runs).collect();
         if left.is_empty() {
             return;
         }
