@@ -11,7 +11,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-pub use federation::{Gateway, Federation};
+pub use federation::{Federation, Gateway};
 pub use gateway::{Analyst, GatewayConfig, Limits};
 pub use reader::Mistakes;
 
