@@ -51,6 +51,11 @@ fn every_command_has_help_with_the_common_options() {
         for expected in ["Usage: veilgate", "--output", "--quiet"] {
             assert!(out.contains(expected), "{command:?} lacks {expected}");
         }
+        let group = command.len() == 1 && matches!(command[0], "config" | "audit");
+        assert!(
+            group || out.contains("Example"),
+            "{command:?} has no example"
+        );
     }
     let (code, out, _) = outcome(&["--help"]);
     assert_eq!(code, 0);

@@ -80,6 +80,10 @@ pub enum Command {
     /// Says what a query would send where, and which rules allow it. Runs nothing.
     Explain(QueryArgs),
     /// Lists the tables and columns that the federation publishes.
+    #[command(after_help = "\
+Examples:
+  veilgate catalog --dir DIR
+  veilgate catalog --federation federation.toml --identity analyst.pem --as analyst@civil")]
     Catalog(ConnectArgs),
     /// Makes the identity and the files of a new gateway.
     Init(InitArgs),

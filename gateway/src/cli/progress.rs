@@ -26,7 +26,7 @@ impl Progress {
         let view = if quiet {
             View::Quiet
         } else if std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("{spinner} {elapsed:>3}  {msg}")
+            let style = ProgressStyle::with_template("{spinner} {elapsed:>3}  {wide_msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = ProgressBar::new_spinner().with_style(style);
             bar.enable_steady_tick(Duration::from_millis(100));
