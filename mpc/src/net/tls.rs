@@ -166,8 +166,10 @@ fn would_block(error: &io::Error) -> bool {
 /// A pair of TLS ends over loopback with a throwaway key, for tests and benches of the link alone:
 /// the client trusts whatever answers.
 #[cfg(test)]
-pub(super) mod loopback {
+pub(crate) mod loopback {
     use super::*;
+    use crate::net::stream::{PeerStreams, StreamLink};
+    use crate::net::{LinkProfile, Participant};
     use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
     use rustls::crypto::ring::{default_provider, sign::any_supported_type};
     use rustls::pki_types::{
@@ -180,6 +182,7 @@ pub(super) mod loopback {
         SignatureScheme,
     };
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[derive(Debug)]
     struct Anybody;
@@ -230,6 +233,28 @@ pub(super) mod loopback {
         pub(crate) fn socket(&self) -> TcpStream {
             self.socket.try_clone().unwrap()
         }
+    }
+
+    /// Links of `participants` participants over TLS on loopback.
+    pub(crate) fn network(participants: u8) -> Vec<StreamLink> {
+        let mut peers: Vec<Vec<PeerStreams>> = (0..participants).map(|_| Vec::new()).collect();
+        for low in 0..participants {
+            for high in low + 1..participants {
+                let (up, down) = (pair(), pair());
+                let low_end: PeerStreams = (Participant(high), Box::new(up.0), Box::new(down.1));
+                let high_end: PeerStreams = (Participant(low), Box::new(down.0), Box::new(up.1));
+                peers[usize::from(low)].push(low_end);
+                peers[usize::from(high)].push(high_end);
+            }
+        }
+        (0..participants)
+            .zip(peers)
+            .map(|(me, peers)| {
+                let deadline = Duration::from_secs(60);
+                let profile = LinkProfile::LOOPBACK;
+                StreamLink::new(Participant(me), peers, profile, deadline, Arc::default()).unwrap()
+            })
+            .collect()
     }
 
     /// A connected pair: the first writes, the second reads.
