@@ -8,6 +8,8 @@
 //! | [`identity`] | keys and names of departments and analysts |
 //! | [`config`] | `gateway.toml` and `federation.toml` |
 //! | [`tls`] | mutually authenticated channels with pinned identities |
+//! | [`ledger`] | the append-only Merkle log, its proofs and their verification |
+//! | [`clock`] | the one place that reads the wall clock |
 //! | [`errors`] | errors on the wire |
 //! | [`demo`] | generated people for three departments, and the guided tour |
 //! | [`sandbox`] | a federation of processes on this machine, from folders |
@@ -18,6 +20,7 @@ pub mod config;
 pub mod demo;
 pub mod errors;
 pub mod identity;
+pub mod ledger;
 pub mod sandbox;
 pub mod tls;
 
