@@ -8,8 +8,11 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -23,6 +26,8 @@ pub type DataSender = StreamOwned<ClientConnection, TcpStream>;
 /// Flow-control windows: large enough for 20 ms round trips at full speed.
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
+/// At most this many of a server's first bytes are read ahead.
+const GREETING: usize = 64;
 /// A peer that does not answer pings for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -107,19 +112,68 @@ fn channel(
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-async fn connect(
-    address: &str,
-    config: Arc<ClientConfig>,
-) -> io::Result<TlsStream<tokio::net::TcpStream>> {
+/// In TLS 1.3 the client is done before the server has looked at its certificate. An HTTP/2 server
+/// speaks first, so its first bytes are waited for: a refusal then shows here, with its reason.
+async fn connect(address: &str, config: Arc<ClientConfig>) -> io::Result<Greeted> {
     let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
     let socket = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(address))
         .await
         .map_err(timed_out)??;
     socket.set_nodelay(true)?;
-    let handshake = TlsConnector::from(config).connect(name()?, socket);
+    let name = name()?;
+    let handshake = async {
+        let mut stream = TlsConnector::from(config).connect(name, socket).await?;
+        let mut greeting = vec![0; GREETING];
+        let length = stream.read(&mut greeting).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        greeting.truncate(length);
+        Ok(Greeted { greeting, stream })
+    };
     tokio::time::timeout(HANDSHAKE, handshake)
         .await
         .map_err(timed_out)?
+}
+
+/// A connection whose first bytes have been read already, and are given again.
+struct Greeted {
+    greeting: Vec<u8>,
+    stream: TlsStream<tokio::net::TcpStream>,
+}
+
+impl AsyncRead for Greeted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.greeting.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let length = self.greeting.len().min(buffer.remaining());
+        buffer.put_slice(&self.greeting[..length]);
+        self.greeting.drain(..length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Greeted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 /// TLS wants a name; the verifier does not look at it, and it is not sent.

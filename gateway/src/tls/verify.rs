@@ -54,9 +54,18 @@ fn signature(
 
 /// Accepts one server.
 #[derive(Debug)]
-struct PinnedServer {
+pub(super) struct PinnedServer {
     key: PublicKey,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl PinnedServer {
+    pub(super) fn new(key: PublicKey) -> Self {
+        Self {
+            key,
+            algorithms: provider().signature_verification_algorithms,
+        }
+    }
 }
 
 impl ServerCertVerifier for PinnedServer {
@@ -176,12 +185,8 @@ pub(super) fn client_config(
     server: PublicKey,
     alpn: &[u8],
 ) -> Result<ClientConfig> {
-    let provider = provider();
-    let verifier = PinnedServer {
-        key: server,
-        algorithms: provider.signature_verification_algorithms,
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let verifier = PinnedServer::new(server);
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setup)?
         .dangerous() // that is: our own verifier, above
