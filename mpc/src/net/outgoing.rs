@@ -127,6 +127,8 @@ impl Shared {
 pub(super) struct Outgoing {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Queued bytes above which a send waits: the soft limit, or more while the peer takes nothing.
+    waits_above: usize,
 }
 
 impl Outgoing {
@@ -170,6 +172,7 @@ impl Outgoing {
         Ok(Self {
             shared,
             thread: Some(thread),
+            waits_above: limits.queue_soft,
         })
     }
 
@@ -219,15 +222,21 @@ impl Outgoing {
             state.seal();
             self.shared.work.notify_one();
         }
-        if state.queued > self.shared.limits.queue_soft {
-            self.ease(state);
+        let queued = state.queued;
+        drop(state);
+        if queued > self.waits_above {
+            self.ease();
+        } else if queued < self.shared.limits.queue_soft {
+            self.waits_above = self.shared.limits.queue_soft;
         }
         Ok(())
     }
 
-    /// Waits while the queue is above its soft limit and the peer takes something. If the peer takes
-    /// nothing it may itself be sending: then waiting would be a deadlock, and the queue grows.
-    fn ease(&self, mut state: MutexGuard<'_, State>) {
+    /// Waits while the queue is long and the peer takes something. If the peer takes nothing it may
+    /// itself be sending: waiting for it would be a deadlock, so the queue may grow by a quarter of the
+    /// soft limit before the next wait.
+    fn ease(&mut self) {
+        let mut state = self.shared.lock();
         while state.queued > self.shared.limits.queue_soft && state.failure.is_none() {
             let before = state.queued;
             (state, _) = self
@@ -236,9 +245,11 @@ impl Outgoing {
                 .wait_timeout(state, IDLE)
                 .unwrap_or_else(PoisonError::into_inner);
             if state.queued >= before {
+                self.waits_above = before + self.shared.limits.queue_soft / 4;
                 return;
             }
         }
+        self.waits_above = self.shared.limits.queue_soft;
     }
 
     /// Sends the open chunk on its way: written here if the writer is idle, else queued for it.

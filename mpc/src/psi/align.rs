@@ -184,13 +184,7 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
     if ctx.link().me() != plan.neutral {
         return Err(invalid("not the neutral party".to_owned()));
     }
-    let mut tags = Vec::new();
-    let mut payloads = Vec::new();
-    for index in 0..plan.owners.len() {
-        let (owner_tags, payload) = take(ctx.link(), step, plan, index)?;
-        tags.push(owner_tags);
-        payloads.push(payload);
-    }
+    let (tags, payloads) = take_all(ctx.link(), step, plan)?;
     ctx.report(step, plan.rows());
     ctx.check()?;
     let mut random = stream(private, &step.narrow("pairing"));
@@ -253,39 +247,46 @@ fn outsider(plan: &AlignPlan, computing: [Participant; 3], holder: Participant) 
         .unwrap_or(holder)
 }
 
-/// Takes one owner's rows.
-fn take(
+/// Takes all owners' rows: tags and masked payload, `[owner]` and `[owner][column]`.
+///
+/// Frames are taken from the owners in turn, so that nobody's rows queue up.
+fn take_all(
     link: &mut dyn Link,
     step: &Step,
     plan: &AlignPlan,
-    index: usize,
-) -> Result<(Vec<u128>, Vec<ClearColumn>)> {
-    let owner = &plan.owners[index];
-    let kinds = plan.handed_over(index);
-    let step = step.at("owner", index);
-    let mut tags = Vec::with_capacity(owner.padded_rows);
-    let mut payload: Vec<ClearColumn> = kinds
-        .iter()
-        .map(|&kind| ClearColumn::with_capacity(kind, owner.padded_rows))
-        .collect();
-    let mut frame = vec![
-        0;
-        chunks(owner.padded_rows)
-            .next()
-            .map_or(0, |first| first.len())
-            * TAG_BYTES
-    ];
-    for (chunk, range) in chunks(owner.padded_rows).enumerate() {
-        let rows = range.len();
-        frame.truncate(rows * TAG_BYTES);
-        link.recv_into(owner.participant, &step.at("tags", chunk), &mut frame)?;
-        unpack_tags(&frame, &mut tags);
-        let payload_step = step.at("payload", chunk);
-        for column in &mut payload {
-            column.append_received(rows, link, owner.participant, &payload_step)?;
+) -> Result<(Vec<Vec<u128>>, Vec<Vec<ClearColumn>>)> {
+    let mut tags = Vec::new();
+    let mut payloads = Vec::new();
+    let mut frames = Vec::new();
+    for (index, owner) in plan.owners.iter().enumerate() {
+        let rows = owner.padded_rows;
+        tags.push(Vec::with_capacity(rows));
+        let columns = plan.handed_over(index).into_iter();
+        let columns: Vec<_> = columns
+            .map(|kind| ClearColumn::with_capacity(kind, rows))
+            .collect();
+        payloads.push(columns);
+        frames.push(chunks(rows).map(|range| range.len()).enumerate());
+    }
+    let mut left = true;
+    while left {
+        left = false;
+        for (index, owner) in plan.owners.iter().enumerate() {
+            let Some((chunk, rows)) = frames[index].next() else {
+                continue;
+            };
+            left = true;
+            let (from, step) = (owner.participant, step.at("owner", index));
+            let mut frame = vec![0; rows * TAG_BYTES];
+            link.recv_into(from, &step.at("tags", chunk), &mut frame)?;
+            unpack_tags(&frame, &mut tags[index]);
+            let payload_step = step.at("payload", chunk);
+            for column in &mut payloads[index] {
+                column.append_received(rows, link, from, &payload_step)?;
+            }
         }
     }
-    Ok((tags, payload))
+    Ok((tags, payloads))
 }
 
 /// The masks of one column, as its owner draws them frame by frame.
