@@ -1,4 +1,4 @@
-//! Plain TCP streams for a [`StreamLink`](super::stream::StreamLink): tests, benches, and the
+//! Plain TCP streams for a [`StreamLink`]: tests, benches, and the
 //! sockets below TLS. Knows nothing of who is at the other end.
 
 use super::stream::{POLL_SLICE, PeerStreams, ReadHalf, StreamLink, WriteHalf};

@@ -184,7 +184,7 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
     if ctx.link().me() != plan.neutral {
         return Err(invalid("not the neutral party".to_owned()));
     }
-    let (tags, payloads) = take_all(ctx.link(), step, plan)?;
+    let Taken { tags, payloads } = take_all(ctx.link(), step, plan)?;
     ctx.report(step, plan.rows());
     ctx.check()?;
     let mut random = stream(private, &step.narrow("pairing"));
@@ -247,14 +247,16 @@ fn outsider(plan: &AlignPlan, computing: [Participant; 3], holder: Participant) 
         .unwrap_or(holder)
 }
 
-/// Takes all owners' rows: tags and masked payload, `[owner]` and `[owner][column]`.
+/// What the owners handed over: `tags[owner][row]`, `payloads[owner][column]`.
+struct Taken {
+    tags: Vec<Vec<u128>>,
+    payloads: Vec<Vec<ClearColumn>>,
+}
+
+/// Takes all owners' rows.
 ///
 /// Frames are taken from the owners in turn, so that nobody's rows queue up.
-fn take_all(
-    link: &mut dyn Link,
-    step: &Step,
-    plan: &AlignPlan,
-) -> Result<(Vec<Vec<u128>>, Vec<Vec<ClearColumn>>)> {
+fn take_all(link: &mut dyn Link, step: &Step, plan: &AlignPlan) -> Result<Taken> {
     let mut tags = Vec::new();
     let mut payloads = Vec::new();
     let mut frames = Vec::new();
@@ -286,7 +288,7 @@ fn take_all(
             }
         }
     }
-    Ok((tags, payloads))
+    Ok(Taken { tags, payloads })
 }
 
 /// The masks of one column, as its owner draws them frame by frame.
