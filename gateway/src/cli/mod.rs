@@ -4,12 +4,15 @@
 //! decides the exit code (`federated::error::Blame`). Nothing here knows of plans or policies.
 
 pub mod args;
+mod audit;
 mod catalog;
 pub mod client;
 mod completions;
+mod config_check;
 pub mod connect;
 pub mod explain;
 mod gateway;
+mod init;
 pub mod output;
 pub mod progress;
 pub mod query;
@@ -46,22 +49,20 @@ fn run(cli: Cli) -> Result<()> {
         Command::Query(args) => query::run(&args, &common),
         Command::Explain(args) => explain::run(&args, &common),
         Command::Catalog(args) => catalog::run(&args, &common),
-        Command::Init(_) => todo_command("init"),
+        Command::Init(args) => init::run(&args),
         Command::Config {
-            command: ConfigCommand::Check { .. },
-        } => todo_command("config check"),
-        Command::Audit {
-            command: AuditCommand::Verify { .. } | AuditCommand::Prove { .. },
-        } => todo_command("audit"),
+            command: ConfigCommand::Check { file },
+        } => config_check::run(&file),
+        Command::Audit { command } => match command {
+            AuditCommand::Verify { path, key } => audit::verify(&path, key.as_deref()),
+            AuditCommand::Prove {
+                ledger,
+                query,
+                file,
+            } => audit::prove(&ledger, &query, &file),
+        },
         Command::Completions(args) => completions::run(&args),
     }
-}
-
-fn todo_command(name: &str) -> Result<()> {
-    Err(Error::new(
-        Code::Unsupported,
-        format!("`veilgate {name}` is not part of this build"),
-    ))
 }
 
 /// The runtime of one command.

@@ -183,7 +183,7 @@ fn non_empty(text: &str) -> Result<String, &'static str> {
 }
 
 /// Checks that `text` is `host:port`, the host a name, an IPv4 or a bracketed IPv6 address.
-pub(super) fn check_address(text: &str) -> Result<(), &'static str> {
+pub(crate) fn check_address(text: &str) -> Result<(), &'static str> {
     const EXPECTED: &str = "must be host:port, for example 10.0.0.1:7070 or tax.example.org:7070";
     let (host, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
     let inner = host

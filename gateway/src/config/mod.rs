@@ -11,6 +11,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use federation::check_address;
 pub use federation::{Federation, Gateway};
 pub use gateway::{Analyst, GatewayConfig, Limits};
 pub use reader::Mistakes;
