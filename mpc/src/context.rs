@@ -127,23 +127,6 @@ impl Context {
         }
     }
 
-    /// My summand of a random sharing of zeros under XOR.
-    pub(crate) fn zeros_xor(&mut self, step: &Step, count: usize) -> Result<Vec<u64>> {
-        let mut next = self.prss.stream(Pair::Next, step)?;
-        let mut prev = self.prss.stream(Pair::Prev, step)?;
-        let mut out = vec![0; count];
-        let mut tile = [0_u64; TILE];
-        for chunk in out.chunks_mut(TILE) {
-            let tile = &mut tile[..chunk.len()];
-            next.fill(chunk);
-            prev.fill(tile);
-            for (x, y) in chunk.iter_mut().zip(tile) {
-                *x ^= *y;
-            }
-        }
-        Ok(out)
-    }
-
     /// My summand of a random sharing of zeros in Z_2^k.
     pub(crate) fn zeros_add<T: Ring>(&mut self, step: &Step, count: usize) -> Result<Vec<T>> {
         let mut next = self.prss.stream(Pair::Next, step)?;

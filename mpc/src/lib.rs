@@ -18,6 +18,8 @@
 //! | [`circuit`] | bit logic, comparison, addition, conversion, multiplication |
 //! | [`oblivious`] | shuffle, sort, compact, scan, group, join |
 //! | [`table`] | shared columns and tables |
+//! | [`release`] | final shares, and what the result party makes of them |
+//! | [`testing`] | three parties in threads from one seed |
 //! | [`input`] | how an owner's columns become shares |
 //! | [`psi`] | matching keys of several owners; the aligned join |
 
@@ -28,11 +30,13 @@ pub mod error;
 pub mod input;
 pub mod net;
 pub mod oblivious;
+mod open;
 pub mod prss;
 pub mod psi;
+pub mod release;
 pub mod ring;
 pub mod share;
 pub mod table;
-mod open;
+pub mod testing;
 
 pub use error::{Error, Result};

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::net::Step;
 use crate::ring::Word;
+use crate::share::BitColumn;
 use zerocopy::IntoBytes;
 
 /// Opens XOR-shared words to everybody.
@@ -36,6 +37,16 @@ pub(crate) fn reveal_positions_that_tell_nothing(
         *x = x.wrapping_add(*a).wrapping_add(*b);
     }
     Ok(out)
+}
+
+/// Opens one shared bit whose opening the plan declares: whether a promised uniqueness is broken.
+pub(crate) fn reveal_one_declared_bit(
+    ctx: &mut Context,
+    step: &Step,
+    bit: &BitColumn,
+) -> Result<bool> {
+    let open = reveal_bits_that_tell_nothing(ctx, step, &[bit.a[0] & 1], &[bit.b[0] & 1])?;
+    Ok(open[0] == 1)
 }
 
 /// The component that I lack, checked against its second holder.

@@ -28,6 +28,26 @@ impl Column {
         }
     }
 
+    /// The running sums (XOR for bits). Local.
+    #[must_use]
+    pub fn prefix_sums(&self) -> Self {
+        match self {
+            Self::Bits(c) => Self::Bits(c.prefix_xor()),
+            Self::Arith64(c) => Self::Arith64(c.prefix_sums()),
+            Self::Arith128(c) => Self::Arith128(c.prefix_sums()),
+        }
+    }
+
+    /// Each row less the row before (XOR for bits). Local.
+    #[must_use]
+    pub fn differences(&self) -> Self {
+        match self {
+            Self::Bits(c) => Self::Bits(c.differences()),
+            Self::Arith64(c) => Self::Arith64(c.differences()),
+            Self::Arith128(c) => Self::Arith128(c.differences()),
+        }
+    }
+
     /// Rows `from..from + count`.
     #[must_use]
     pub fn slice(&self, from: usize, count: usize) -> Self {

@@ -111,7 +111,7 @@ pub fn equal_public(
 }
 
 /// Whether any bit of a row is set. `width - 1` bits, `ceil(log2 width)` rounds.
-pub(crate) fn any_bit(ctx: &mut Context, step: &Step, x: &BitColumn) -> Result<BitColumn> {
+fn any_bit(ctx: &mut Context, step: &Step, x: &BitColumn) -> Result<BitColumn> {
     let none = all_bits(ctx, step, x.clone().not(ctx.role()))?;
     Ok(none.not(ctx.role()))
 }

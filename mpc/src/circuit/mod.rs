@@ -19,8 +19,7 @@ pub use logic::{and, and_mask, any_row, equal, equal_public, not, or, select, xo
 pub use multiply::{clear_rows, inner_product, multiply, multiply_by_flag, sum};
 
 pub(crate) use compare::{Comparison, Operand};
-pub(crate) use gates::Gates;
-pub(crate) use logic::any_bit;
+pub(crate) use gates::{Gates, One, cross};
 
 use crate::error::{Error, Result};
 use crate::share::BitColumn;

@@ -5,4 +5,9 @@
 //! the SQL operators. Nothing here opens anything but positions and comparison bits of uniformly
 //! shuffled rows. Knows no SQL.
 
+pub mod compact;
+pub mod group;
+pub mod join;
+pub mod scan;
 pub mod shuffle;
+pub mod sort;

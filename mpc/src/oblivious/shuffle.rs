@@ -1,0 +1,523 @@
+//! Moving rows by a permutation that no party knows.
+//!
+//! The permutation is a product of three, each drawn from the seed of one pair, so every party lacks
+//! one. With `a` the party of the first and second factor, `b` of the first and third, `c` of the
+//! second and third, and `x = v + w` where `a` holds `v` (two components) and `b` holds `w`:
+//! 1. `a` sends `b` `X = second(first(v + Z)) + Z'`; `b` sends `c` `Y = first(w - Z)`, with `Z` from the
+//!    seed of a and b, `Z'` from that of a and c;
+//! 2. `b` has `third(X)`, `c` has `third(second(Y) - Z')`, which sum to the result. The component common
+//!    to a and b and the one common to a and c are drawn from seeds; b and c each subtract theirs and
+//!    exchange the remainders, whose sum is the component common to b and c.
+//!
+//! Four words for all parties together, 2 rounds. Views: `a` receives nothing; `b` receives `X`, masked
+//! by `Z'`, and `c` receives `Y`, masked by `Z`, each uniform; the exchanged remainders are determined
+//! by the fresh output shares and what the receiver has. Leakage: none. Adversary: semi-honest.
+//! Source: the three-party shuffle of Araki et al., CCS 2021 ("Secure graph analysis at scale"),
+//! with the outer masks dropped where the resharing already masks.
+//!
+//! The inverse runs the inverted factors in the other order, with `a` and `c` trading places.
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::net::Step;
+use crate::ring::{Additive, Group, Word, Xor};
+use crate::share::{Arith, BitColumn, Role};
+use crate::table::{Column, SharedTable};
+
+/// A uniformly random permutation of rows, unknown to every single party.
+///
+/// One shuffle permits one opened order: [`Shuffle::in_order`] consumes it. Two orders opened against
+/// one shuffle would reveal joint ranks.
+pub struct Shuffle {
+    factors: [Option<Vec<u32>>; 3],
+    rows: usize,
+}
+
+/// A fixed secret permutation: a [`Shuffle`], then a public order of the shuffled rows. It can move any
+/// number of columns, forth and back.
+pub struct Permutation(Shuffle);
+
+impl std::fmt::Debug for Shuffle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shuffle({} rows, redacted)", self.rows)
+    }
+}
+
+impl std::fmt::Debug for Permutation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Permutation({} rows, redacted)", self.0.rows)
+    }
+}
+
+/// Which way rows move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Forth,
+    Back,
+}
+
+impl Shuffle {
+    /// Draws the two factors that I know. Local.
+    ///
+    /// # Errors
+    /// `InvalidInput` above 2^32 - 1 rows; `StepReused`.
+    pub fn draw(ctx: &mut Context, step: &Step, rows: usize) -> Result<Self> {
+        if u32::try_from(rows).is_err() {
+            return Err(Error::InvalidInput {
+                operator: "shuffle",
+                what: format!("{rows} rows"),
+            });
+        }
+        let step = step.narrow("permutation");
+        let mut factor = |component| -> Result<Option<Vec<u32>>> {
+            let stream = ctx.stream_of_component(component, &step)?;
+            Ok(stream.map(|mut s| s.permutation(rows)))
+        };
+        // P0 and P1 share seed 1, P2 and P0 seed 0, P1 and P2 seed 2.
+        let factors = [factor(1)?, factor(0)?, factor(2)?];
+        Ok(Self { factors, rows })
+    }
+
+    /// Moves row-major words of `stride` a row, XOR-shared, to their shuffled places.
+    pub(crate) fn records(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        a: &[u64],
+        b: &[u64],
+        stride: usize,
+    ) -> Result<(Vec<u64>, Vec<u64>)> {
+        let route = self.route(ctx.role(), Direction::Forth);
+        route.run::<Xor<u64>>(ctx, step, a, b, stride)
+    }
+
+    /// Moves positions to their shuffled places.
+    pub(crate) fn positions(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        x: &Arith<u32>,
+    ) -> Result<Arith<u32>> {
+        let route = self.route(ctx.role(), Direction::Forth);
+        let (a, b) = route.run::<Additive<u32>>(ctx, step, &x.a, &x.b, 1)?;
+        Ok(Arith { a, b })
+    }
+
+    /// The shuffle, then `order`: row `j` of the result is shuffled row `order[j]`.
+    pub(crate) fn in_order(mut self, order: &[u32]) -> Permutation {
+        if let Some(third) = &mut self.factors[2] {
+            *third = compose(third, order);
+        }
+        Permutation(self)
+    }
+
+    fn route(&self, role: Role, direction: Direction) -> Route {
+        let known = |factor: usize| self.factors[factor].as_deref().unwrap_or_default();
+        let (a, c) = match direction {
+            Direction::Forth => (Role::P0, Role::P2),
+            Direction::Back => (Role::P2, Role::P0),
+        };
+        let part = match (direction, role) {
+            (Direction::Forth, Role::P0) => Part::A {
+                both: compose(known(0), known(1)),
+            },
+            (Direction::Forth, Role::P1) => Part::B {
+                first: known(0).to_vec(),
+                third: known(2).to_vec(),
+            },
+            (Direction::Forth, Role::P2) => Part::C {
+                both: compose(known(1), known(2)),
+                third: known(2).to_vec(),
+            },
+            (Direction::Back, Role::P2) => Part::A {
+                both: compose(&inverse(known(2)), &inverse(known(1))),
+            },
+            (Direction::Back, Role::P1) => Part::B {
+                first: inverse(known(2)),
+                third: inverse(known(0)),
+            },
+            (Direction::Back, Role::P0) => {
+                let third = inverse(known(0));
+                Part::C {
+                    both: compose(&inverse(known(1)), &third),
+                    third,
+                }
+            }
+        };
+        Route {
+            a,
+            b: Role::P1,
+            c,
+            part,
+        }
+    }
+}
+
+impl Permutation {
+    /// How many rows it moves.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// Moves rows forth. About 4/3 words a word and party, 2 rounds a kind of column.
+    ///
+    /// # Errors
+    /// `InvalidInput` for columns of another length; those of the link.
+    pub fn apply(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        columns: &[&Column],
+    ) -> Result<Vec<Column>> {
+        self.moved(ctx, step, columns, Direction::Forth)
+    }
+
+    /// Moves rows back: the inverse of [`Self::apply`], at the same cost.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_inverse(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        columns: &[&Column],
+    ) -> Result<Vec<Column>> {
+        self.moved(ctx, step, columns, Direction::Back)
+    }
+
+    /// [`Self::apply`] for bit columns alone.
+    pub(crate) fn apply_bits(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        column: &BitColumn,
+    ) -> Result<BitColumn> {
+        let route = self.0.route(ctx.role(), Direction::Forth);
+        move_bits(ctx, step, &route, column)
+    }
+
+    /// [`Self::apply_inverse`] for bit columns alone.
+    pub(crate) fn return_bits(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        column: &BitColumn,
+    ) -> Result<BitColumn> {
+        let route = self.0.route(ctx.role(), Direction::Back);
+        move_bits(ctx, step, &route, column)
+    }
+
+    /// [`Self::apply_inverse`] for positions.
+    pub(crate) fn return_positions(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        x: &Arith<u32>,
+    ) -> Result<Arith<u32>> {
+        let route = self.0.route(ctx.role(), Direction::Back);
+        let (a, b) = route.run::<Additive<u32>>(ctx, step, &x.a, &x.b, 1)?;
+        Ok(Arith { a, b })
+    }
+
+    fn moved(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        columns: &[&Column],
+        direction: Direction,
+    ) -> Result<Vec<Column>> {
+        if columns.iter().any(|c| c.rows() != self.0.rows) {
+            return Err(Error::InvalidInput {
+                operator: "permutation",
+                what: format!("a column that has not {} rows", self.0.rows),
+            });
+        }
+        let route = self.0.route(ctx.role(), direction);
+        // Bit columns travel side by side as one.
+        let bits: Vec<&BitColumn> = columns
+            .iter()
+            .filter_map(|c| match c {
+                Column::Bits(b) => Some(b),
+                _ => None,
+            })
+            .collect();
+        let together = if bits.is_empty() {
+            None
+        } else {
+            let all = BitColumn::concat(&bits)?;
+            Some(move_bits(ctx, &step.narrow("bits"), &route, &all)?)
+        };
+        let mut from = 0;
+        let mut out = Vec::with_capacity(columns.len());
+        for (i, column) in columns.iter().enumerate() {
+            let step = step.at("column", i);
+            out.push(match (column, &together) {
+                (Column::Bits(c), Some(all)) => {
+                    from += c.width();
+                    Column::Bits(all.bit_range(from - c.width(), c.width()))
+                }
+                (Column::Bits(c), None) => Column::Bits(c.clone()),
+                (Column::Arith64(c), _) => {
+                    let (a, b) = route.run::<Additive<u64>>(ctx, &step, &c.a, &c.b, 1)?;
+                    Column::Arith64(Arith { a, b })
+                }
+                (Column::Arith128(c), _) => {
+                    let (a, b) = route.run::<Additive<u128>>(ctx, &step, &c.a, &c.b, 1)?;
+                    Column::Arith128(Arith { a, b })
+                }
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// The table with its rows in a uniformly random order that nobody knows.
+///
+/// # Errors
+/// `InvalidInput` for columns of different lengths; those of the link.
+pub fn shuffle(ctx: &mut Context, step: &Step, table: &SharedTable) -> Result<SharedTable> {
+    table.check("shuffle")?;
+    let permutation = Permutation(Shuffle::draw(ctx, step, table.rows())?);
+    permute_table(ctx, &step.narrow("rows"), &permutation, table)
+}
+
+/// Moves all columns of a table and its validity.
+///
+/// # Errors
+/// As [`Permutation::apply`].
+pub fn permute_table(
+    ctx: &mut Context,
+    step: &Step,
+    permutation: &Permutation,
+    table: &SharedTable,
+) -> Result<SharedTable> {
+    let valid = Column::Bits(table.valid.clone());
+    let mut columns: Vec<&Column> = table.columns.iter().collect();
+    columns.push(&valid);
+    let mut moved = permutation.apply(ctx, step, &columns)?;
+    match moved.pop() {
+        Some(Column::Bits(valid)) => Ok(SharedTable {
+            columns: moved,
+            valid,
+        }),
+        _ => Err(Error::InvalidInput {
+            operator: "permutation",
+            what: "no validity column".into(),
+        }),
+    }
+}
+
+/// Moves a bit column in lanes of the smallest word that fits.
+fn move_bits(
+    ctx: &mut Context,
+    step: &Step,
+    route: &Route,
+    column: &BitColumn,
+) -> Result<BitColumn> {
+    let (width, rows) = (column.width(), column.rows());
+    let (full, rest) = (width / 64, width % 64);
+    let mut parts = Vec::new();
+    if full > 0 {
+        let part = column.bit_range(0, full * 64);
+        let (a, b) = part.to_row_words();
+        let (a, b) = route.run::<Xor<u64>>(ctx, &step.narrow("words"), &a, &b, full)?;
+        parts.push(BitColumn::from_row_words(full * 64, rows, &a, &b)?);
+    }
+    if rest > 0 {
+        let (a, b) = column.bit_range(full * 64, rest).to_row_words();
+        let step = step.narrow("rest");
+        let (a, b) = match rest {
+            ..=8 => narrow_lane::<u8>(ctx, &step, route, &a, &b)?,
+            9..=16 => narrow_lane::<u16>(ctx, &step, route, &a, &b)?,
+            17..=32 => narrow_lane::<u32>(ctx, &step, route, &a, &b)?,
+            _ => route.run::<Xor<u64>>(ctx, &step, &a, &b, 1)?,
+        };
+        parts.push(BitColumn::from_row_words(rest, rows, &a, &b)?);
+    }
+    BitColumn::concat(&parts.iter().collect::<Vec<_>>())
+}
+
+/// A word that low bits of a 64-bit word fit into.
+trait Lane: Word + std::ops::BitXor<Output = Self> + Into<u64> {
+    fn cut(word: u64) -> Self;
+}
+
+macro_rules! lanes {
+    ($($t:ty),*) => {$(
+        impl Lane for $t {
+            #[allow(clippy::cast_possible_truncation)]
+            fn cut(word: u64) -> Self {
+                word as Self
+            }
+        }
+    )*};
+}
+lanes!(u8, u16, u32);
+
+fn narrow_lane<T: Lane>(
+    ctx: &mut Context,
+    step: &Step,
+    route: &Route,
+    a: &[u64],
+    b: &[u64],
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    let cut = |v: &[u64]| v.iter().map(|&w| T::cut(w)).collect::<Vec<T>>();
+    let (a, b) = route.run::<Xor<T>>(ctx, step, &cut(a), &cut(b), 1)?;
+    let widen = |v: Vec<T>| v.into_iter().map(Into::into).collect();
+    Ok((widen(a), widen(b)))
+}
+
+/// My part in one passage. `a` knows the first and second factor, `b` the first and third, `c` the
+/// second and third. Gathers compose as `out[j] = in[g[j]]`.
+struct Route {
+    a: Role,
+    b: Role,
+    c: Role,
+    part: Part,
+}
+
+enum Part {
+    /// Both components through the first and second factor.
+    A { both: Vec<u32> },
+    /// One component through the first factor; what arrives through the third.
+    B { first: Vec<u32>, third: Vec<u32> },
+    /// What arrives through the second and third; the second mask through the third.
+    C { both: Vec<u32>, third: Vec<u32> },
+}
+
+/// The component that a pair holds in common.
+fn common(x: Role, y: Role) -> usize {
+    if x.next() == y { y.index() } else { x.index() }
+}
+
+impl Route {
+    /// All words of `x` and `y` (my components, `stride` a row) through the passage.
+    fn run<G: Group>(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        x: &[G::Element],
+        y: &[G::Element],
+        stride: usize,
+    ) -> Result<(Vec<G::Element>, Vec<G::Element>)> {
+        let (count, me) = (x.len(), ctx.role());
+        let (to_b, to_c, reshare) = (step.narrow("x"), step.narrow("y"), step.narrow("reshare"));
+        let (ab, ac, bc) = (
+            common(self.a, self.b),
+            common(self.a, self.c),
+            common(self.b, self.c),
+        );
+        // My two fresh output components, by index.
+        let (first, second) = match &self.part {
+            Part::A { both } => {
+                let mut sum: Vec<G::Element> = draw(ctx, ab, &to_c, count)?;
+                for ((s, x), y) in sum.iter_mut().zip(x).zip(y) {
+                    *s = G::add(*s, G::add(*x, *y));
+                }
+                let mut out = gather(&sum, both, stride);
+                drop(sum);
+                let mask: Vec<G::Element> = draw(ctx, ac, &to_b, count)?;
+                add_to::<G>(&mut out, &mask);
+                ctx.send(self.b, &to_b, &out)?;
+                drop((out, mask));
+                let with_b = draw(ctx, ab, &reshare, count)?;
+                let with_c = draw(ctx, ac, &reshare, count)?;
+                ((ab, with_b), (ac, with_c))
+            }
+            Part::B { first, third } => {
+                let mut mine = draw::<G::Element>(ctx, ab, &to_c, count)?;
+                let w = if me.index() == bc { x } else { y };
+                for (m, w) in mine.iter_mut().zip(w) {
+                    *m = G::sub(*w, *m);
+                }
+                let mut buffer = gather(&mine, first, stride);
+                ctx.send(self.c, &to_c, &buffer)?;
+                ctx.receive(self.a, &to_b, &mut buffer)?;
+                let mut rest = gather(&buffer, third, stride);
+                let with_a = draw(ctx, ab, &reshare, count)?;
+                sub_from::<G>(&mut rest, &with_a);
+                ctx.send(self.c, &reshare, &rest)?;
+                ctx.receive(self.c, &reshare, &mut buffer)?;
+                add_to::<G>(&mut rest, &buffer);
+                ((ab, with_a), (bc, rest))
+            }
+            Part::C { both, third } => {
+                let mask = draw::<G::Element>(ctx, ac, &to_b, count)?;
+                let mask = gather(&mask, third, stride);
+                let mut buffer = vec![G::Element::default(); count];
+                ctx.receive(self.b, &to_c, &mut buffer)?;
+                let mut rest = gather(&buffer, both, stride);
+                sub_from::<G>(&mut rest, &mask);
+                let with_a = draw(ctx, ac, &reshare, count)?;
+                sub_from::<G>(&mut rest, &with_a);
+                ctx.send(self.b, &reshare, &rest)?;
+                ctx.receive(self.b, &reshare, &mut buffer)?;
+                add_to::<G>(&mut rest, &buffer);
+                ((ac, with_a), (bc, rest))
+            }
+        };
+        Ok(if first.0 == me.index() {
+            (first.1, second.1)
+        } else {
+            (second.1, first.1)
+        })
+    }
+}
+
+/// Random words that the holders of `component` have in common.
+fn draw<T: Word>(ctx: &mut Context, component: usize, step: &Step, count: usize) -> Result<Vec<T>> {
+    let stream = ctx.stream_of_component(component, step)?;
+    Ok(stream.map_or_else(Vec::new, |mut s| s.words(count)))
+}
+
+fn add_to<G: Group>(out: &mut [G::Element], x: &[G::Element]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = G::add(*o, *x);
+    }
+}
+
+fn sub_from<G: Group>(out: &mut [G::Element], x: &[G::Element]) {
+    for (o, x) in out.iter_mut().zip(x) {
+        *o = G::sub(*o, *x);
+    }
+}
+
+/// Row `j` of the result is row `index[j]` of `source`.
+pub(crate) fn gather<T: Word>(source: &[T], index: &[u32], stride: usize) -> Vec<T> {
+    match stride {
+        1 => index.iter().map(|&i| source[i as usize]).collect(),
+        2 => gather_fixed::<T, 2>(source, index),
+        3 => gather_fixed::<T, 3>(source, index),
+        _ => {
+            let mut out = Vec::with_capacity(index.len() * stride);
+            for &i in index {
+                let at = i as usize * stride;
+                out.extend_from_slice(&source[at..at + stride]);
+            }
+            out
+        }
+    }
+}
+
+fn gather_fixed<T: Word, const N: usize>(source: &[T], index: &[u32]) -> Vec<T> {
+    let mut out = vec![T::default(); index.len() * N];
+    for (row, &i) in out.chunks_exact_mut(N).zip(index) {
+        let at = i as usize * N;
+        row.copy_from_slice(&source[at..at + N]);
+    }
+    out
+}
+
+/// First gather by `first`, then by `second`.
+fn compose(first: &[u32], second: &[u32]) -> Vec<u32> {
+    second.iter().map(|&j| first[j as usize]).collect()
+}
+
+fn inverse(gather: &[u32]) -> Vec<u32> {
+    let mut out = vec![0; gather.len()];
+    for (position, &from) in (0_u32..).zip(gather) {
+        out[from as usize] = position;
+    }
+    out
+}

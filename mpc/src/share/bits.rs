@@ -263,6 +263,40 @@ impl BitColumn {
         out
     }
 
+    /// The running XOR: row `r` is the XOR of rows `0..=r`. Local.
+    #[must_use]
+    pub fn prefix_xor(&self) -> Self {
+        self.each_plane(|source, target| {
+            let mut carry = 0;
+            for (t, &word) in target.iter_mut().zip(source) {
+                let mut x = word;
+                for shift in [1, 2, 4, 8, 16, 32] {
+                    x ^= x << shift;
+                }
+                *t = x ^ carry;
+                carry = 0_u64.wrapping_sub(*t >> 63);
+            }
+        })
+    }
+
+    /// Row `r` XOR row `r - 1`; row 0 stays. The inverse of [`Self::prefix_xor`]. Local.
+    #[must_use]
+    pub fn differences(&self) -> Self {
+        self.xor(&self.shifted_up())
+    }
+
+    /// The same with row 0 set to a sharing of zero. Local.
+    #[must_use]
+    pub(crate) fn with_first_row_zero(mut self) -> Self {
+        let words = self.words().max(1);
+        for component in [&mut self.a, &mut self.b] {
+            for plane in component.chunks_exact_mut(words) {
+                plane[0] &= !1;
+            }
+        }
+        self
+    }
+
     /// Copies `count` rows of `source`, from row `from`, to my rows from `at`. Local.
     fn put(&mut self, at: usize, source: &Self, from: usize, count: usize) {
         if count == 0 {

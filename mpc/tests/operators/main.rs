@@ -1,0 +1,8 @@
+//! Every operator against clear text, over random tables.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod circuits;
+mod clear;
+mod groups;
+mod joins;
+mod moves;
