@@ -4,15 +4,15 @@
 //! decides the exit code (`federated::error::Blame`). Nothing here knows of plans or policies.
 
 pub mod args;
-mod audit;
+pub mod audit;
 mod catalog;
 pub mod client;
 mod completions;
-mod config_check;
+pub mod config_check;
 pub mod connect;
 pub mod explain;
 mod gateway;
-mod init;
+pub mod init;
 pub mod output;
 pub mod progress;
 pub mod query;
