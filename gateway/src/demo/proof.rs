@@ -53,7 +53,7 @@ fn expect(dir: &Path, args: &[&str], expected: u8) -> Result<()> {
     let internal = |what: String| Error::new(Code::Internal, what);
     let program = std::env::current_exe()
         .map_err(|_| internal("the path of this program is unknown".to_owned()))?;
-    print(&format!("$ veilgate {}\n", args.join(" ")))?;
+    print(&as_typed(args))?;
     let output = Command::new(program)
         .args(args)
         .current_dir(dir)
@@ -77,6 +77,23 @@ fn expect(dir: &Path, args: &[&str], expected: u8) -> Result<()> {
     }
 }
 
+/// A command as a user types it, an option a line where it is long.
+fn as_typed(args: &[&str]) -> String {
+    let mut text = String::from("$ veilgate");
+    let mut column = text.len();
+    for arg in args {
+        if arg.starts_with("--") && column > 40 {
+            text.push_str(" \\\n     ");
+            column = 5;
+        }
+        text.push(' ');
+        text.push_str(arg);
+        column += 1 + arg.len();
+    }
+    text.push('\n');
+    text
+}
+
 /// Copies a file with its middle bit flipped; returns the place of the byte.
 fn flip_one_bit(from: &Path, to: &Path) -> Result<usize> {
     let failed = |error: std::io::Error| {
@@ -92,4 +109,33 @@ fn flip_one_bit(from: &Path, to: &Path) -> Result<usize> {
     }
     std::fs::write(to, bytes).map_err(failed)?;
     Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_commands_are_broken_before_options() {
+        assert_eq!(
+            as_typed(&["audit", "verify", "q.proof"]),
+            "$ veilgate audit verify q.proof\n"
+        );
+        let ledger = "civil/state/ledger/of/somebody";
+        assert_eq!(
+            as_typed(&["audit", "prove", ledger, "--query", "00ff"]),
+            format!("$ veilgate audit prove {ledger} \\\n      --query 00ff\n")
+        );
+    }
+
+    #[test]
+    fn exactly_one_bit_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("a"), dir.path().join("b"));
+        std::fs::write(&from, b"0123456789").unwrap();
+        let place = flip_one_bit(&from, &to).unwrap();
+        let (a, b) = (std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+        let bits: u32 = a.iter().zip(&b).map(|(a, b)| (a ^ b).count_ones()).sum();
+        assert_eq!((bits, a[place] ^ b[place]), (1, 1));
+    }
 }
