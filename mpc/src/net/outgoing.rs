@@ -57,6 +57,8 @@ struct State {
     /// The digest when the stream is gone for good.
     final_digest: [u8; 32],
     failure: Option<Stop>,
+    /// Whether the failure lost bytes.
+    lost: bool,
 }
 
 impl State {
@@ -94,6 +96,7 @@ impl State {
     fn fail(&mut self, stop: Stop, stream: &Stream) {
         self.final_digest = *stream.hasher.finalize().as_bytes();
         self.failure = Some(stop);
+        self.lost = self.queued > 0;
         self.ready.clear();
         self.open.clear();
         self.queued = 0;
@@ -152,6 +155,7 @@ impl Outgoing {
                 }),
                 final_digest: [0; 32],
                 failure: None,
+                lost: false,
             }),
             work: Condvar::new(),
             progress: Condvar::new(),
@@ -281,14 +285,24 @@ impl Outgoing {
         }
     }
 
-    /// Waits until everything queued is written.
+    /// Lets the writer end in its own time: what is queued is still written.
+    pub(super) fn close_soon(&mut self) {
+        let mut state = self.shared.lock();
+        state.seal();
+        self.shared.closing.store(true, Ordering::Relaxed);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+
+    /// Waits until everything queued is written. A peer that closed its end after it got everything has
+    /// lost nothing.
     pub(super) fn drain(&mut self) -> Result<(), Stop> {
         let mut state = self.shared.lock();
         state.seal();
         self.shared.work.notify_one();
         loop {
             if let Some(stop) = state.failure {
-                return Err(stop);
+                return if state.lost { Err(stop) } else { Ok(()) };
             }
             if state.queued == 0 && state.stream.is_some() {
                 return Ok(());
@@ -318,11 +332,7 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.seal();
-        self.shared.closing.store(true, Ordering::Relaxed);
-        drop(state);
-        self.shared.work.notify_one();
+        self.close_soon();
         if let Some(thread) = self.thread.take() {
             // A writer that panicked has nothing left to close.
             let _ = thread.join();

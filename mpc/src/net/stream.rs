@@ -89,16 +89,11 @@ impl Default for Limits {
     }
 }
 
-/// Both streams of one peer.
-struct Peer {
-    outgoing: Outgoing,
-    incoming: Incoming,
-}
-
 /// A [`Link`] over simplex streams; see the module's text for its behaviour.
 pub struct StreamLink {
     me: Participant,
-    peers: BTreeMap<Participant, Peer>,
+    incoming: BTreeMap<Participant, Incoming>,
+    outgoing: BTreeMap<Participant, Outgoing>,
     profile: LinkProfile,
     traffic: Traffic,
     /// Whether something was sent since the last receive: the next receive then ends a round.
@@ -137,22 +132,25 @@ impl StreamLink {
         cancel: Arc<AtomicBool>,
         limits: Limits,
     ) -> Result<Self> {
-        let mut map = BTreeMap::new();
+        let mut incoming = BTreeMap::new();
+        let mut outgoing = BTreeMap::new();
         for (participant, write, read) in peers {
-            if participant == me || map.contains_key(&participant) {
+            if participant == me || incoming.contains_key(&participant) {
                 return Err(Error::InvalidInput {
                     operator: "link",
                     what: format!("participant {participant} cannot be a peer of {me} twice"),
                 });
             }
-            let outgoing =
+            let writer =
                 Outgoing::start(participant, write, deadline, limits, Arc::clone(&cancel))?;
-            let incoming = Incoming::new(read, deadline, Arc::clone(&cancel));
-            map.insert(participant, Peer { outgoing, incoming });
+            outgoing.insert(participant, writer);
+            let reader = Incoming::new(read, deadline, Arc::clone(&cancel));
+            incoming.insert(participant, reader);
         }
         Ok(Self {
             me,
-            peers: map,
+            incoming,
+            outgoing,
             profile,
             traffic: Traffic::default(),
             sent_since_receive: false,
@@ -165,10 +163,8 @@ impl StreamLink {
     /// `PeerGone` or `Cancelled` when some of it could not be.
     pub fn finish(mut self) -> Result<()> {
         let step = Step::new("finish");
-        for (&participant, peer) in &mut self.peers {
-            peer.outgoing
-                .drain()
-                .map_err(|why| why.at(participant, &step))?;
+        for (&participant, outgoing) in &mut self.outgoing {
+            outgoing.drain().map_err(|why| why.at(participant, &step))?;
         }
         Ok(())
     }
@@ -178,8 +174,8 @@ impl StreamLink {
     fn turn(&mut self) {
         if std::mem::take(&mut self.sent_since_receive) {
             self.traffic.rounds += 1;
-            for peer in self.peers.values_mut() {
-                peer.outgoing.flush();
+            for outgoing in self.outgoing.values_mut() {
+                outgoing.flush();
             }
         }
     }
@@ -190,15 +186,15 @@ impl StreamLink {
     /// have finished.
     fn blame(&mut self, from: Participant, step: &Step, why: Stop) -> Error {
         if matches!(why, Stop::Gone(Gone::Deadline | Gone::Closed)) {
-            for (&participant, peer) in &mut self.peers {
+            for (&participant, incoming) in &mut self.incoming {
                 if participant == from {
                     continue;
                 }
-                let stuck = peer
-                    .outgoing
-                    .failure()
+                let outgoing = self.outgoing.get(&participant);
+                let stuck = outgoing
+                    .and_then(Outgoing::failure)
                     .filter(|stop| matches!(stop, Stop::Gone(Gone::Deadline | Gone::Io(_))));
-                if let Some(root) = stuck.or_else(|| peer.incoming.broke_off()) {
+                if let Some(root) = stuck.or_else(|| incoming.broke_off()) {
                     return root.at(participant, step);
                 }
             }
@@ -215,11 +211,11 @@ impl StreamLink {
     ) -> Result<usize> {
         self.turn();
         let me = self.me;
-        let peer = self
-            .peers
+        let incoming = self
+            .incoming
             .get_mut(&from)
             .ok_or_else(|| super::no_channel(me, from))?;
-        let head = match peer.incoming.head() {
+        let head = match incoming.head() {
             Ok(head) => head,
             Err(why) => return Err(self.blame(from, step, why)),
         };
@@ -231,7 +227,7 @@ impl StreamLink {
             fits(head.length)
         };
         if let Some(what) = wrong {
-            peer.incoming.poison();
+            incoming.poison();
             return Err(super::misbehaved(from, step, what));
         }
         Ok(head.length)
@@ -240,11 +236,11 @@ impl StreamLink {
     /// Fills `buffer` with the payload of the frame whose head was just read.
     fn payload(&mut self, from: Participant, step: &Step, buffer: &mut [u8]) -> Result<()> {
         let me = self.me;
-        let peer = self
-            .peers
+        let incoming = self
+            .incoming
             .get_mut(&from)
             .ok_or_else(|| super::no_channel(me, from))?;
-        if let Err(why) = peer.incoming.payload(buffer) {
+        if let Err(why) = incoming.payload(buffer) {
             return Err(self.blame(from, step, why));
         }
         self.traffic.bytes_received += buffer.len() as u64;
@@ -347,11 +343,11 @@ impl Link for StreamLink {
 
     fn send(&mut self, to: Participant, step: &Step, payload: &[u8]) -> Result<()> {
         let head = frame::Head::new(step.tag(), payload.len())?;
-        let peer = self
-            .peers
+        let outgoing = self
+            .outgoing
             .get_mut(&to)
             .ok_or_else(|| super::no_channel(self.me, to))?;
-        peer.outgoing
+        outgoing
             .send(head, payload)
             .map_err(|why| why.at(to, step))?;
         self.traffic.bytes_sent += payload.len() as u64;
@@ -393,17 +389,29 @@ impl Link for StreamLink {
 
     /// A channel that failed before all was written digests to what was written.
     fn digests(&mut self) -> Vec<ChannelDigest> {
-        self.peers
+        self.outgoing
             .iter_mut()
-            .map(|(&participant, peer)| {
+            .zip(self.incoming.values())
+            .map(|((&peer, outgoing), incoming)| {
                 // A failure shows in the digest, and at the next send.
-                let _ = peer.outgoing.drain();
+                let _ = outgoing.drain();
                 ChannelDigest {
-                    peer: participant,
-                    sent: peer.outgoing.digest(),
-                    received: peer.incoming.digest(),
+                    peer,
+                    sent: outgoing.digest(),
+                    received: incoming.digest(),
                 }
             })
             .collect()
+    }
+}
+
+impl Drop for StreamLink {
+    /// Reading ends first, so that a peer's writer does not wait for what nobody will read; then all
+    /// writers end side by side.
+    fn drop(&mut self) {
+        self.incoming.clear();
+        for outgoing in self.outgoing.values_mut() {
+            outgoing.close_soon();
+        }
     }
 }

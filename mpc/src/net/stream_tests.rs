@@ -153,7 +153,7 @@ fn more_than_the_hard_limit_is_an_error() {
     ));
     let start = Instant::now();
     drop(link);
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(3));
 }
 
 #[test]
@@ -189,7 +189,23 @@ fn small_frames_leave_even_if_the_sender_never_receives() {
     writer.send(P1, &Step::new("x"), b"now").unwrap();
     let start = Instant::now();
     assert_eq!(reader.recv_up_to(P0, &Step::new("x"), 3).unwrap(), b"now");
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(3));
+    writer.finish().unwrap();
+}
+
+#[test]
+fn a_peer_that_has_everything_may_close_first() {
+    let mut links = links(2);
+    let mut reader = links.pop().unwrap();
+    let mut writer = links.pop().unwrap();
+    let step = Step::new("x");
+    writer.send(P1, &step, b"all").unwrap();
+    reader.recv_up_to(P0, &step, 3).unwrap();
+    let received = reader.digests()[0].received;
+    drop(reader);
+    // Long enough for the writer to notice.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(writer.digests()[0].sent, received);
     writer.finish().unwrap();
 }
 
@@ -204,7 +220,7 @@ fn a_pure_sender_notices_a_dead_peer() {
             Ok(()) => std::thread::sleep(Duration::from_millis(10)),
             Err(error) => break error,
         }
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(4));
     };
     assert!(matches!(
         error,
@@ -229,7 +245,7 @@ fn silence_and_cancellation_end_a_wait() {
             ..
         })
     ));
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(3));
 
     let cancel = Arc::new(AtomicBool::new(false));
     let mut links = loopback_network(2, DEADLINE, &cancel).unwrap();
@@ -248,7 +264,7 @@ fn silence_and_cancellation_end_a_wait() {
     let error = links[0].recv_into(P1, &Step::new("x"), &mut [0; 8]);
     assert_eq!(error, Err(Error::Cancelled));
     drop(links);
-    assert!(start.elapsed() < Duration::from_millis(800));
+    assert!(start.elapsed() < Duration::from_millis(1900));
     thread.join().unwrap();
 }
 
@@ -355,7 +371,7 @@ mod over_tls {
         let start = Instant::now();
         while writer.send(P1, &Step::new("x"), b"anybody there").is_ok() {
             std::thread::sleep(Duration::from_millis(10));
-            assert!(start.elapsed() < Duration::from_secs(2));
+            assert!(start.elapsed() < Duration::from_secs(4));
         }
     }
 
