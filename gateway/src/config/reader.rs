@@ -304,6 +304,9 @@ impl<'a> Table<'a> {
         };
         match node.value {
             Value::Integer(Some(value)) if bounds.contains(&value) => return value,
+            Value::Integer(_) if bounds.start() == bounds.end() => {
+                self.mistake(field, format_args!("must be {}", bounds.start()));
+            }
             Value::Integer(_) => self.mistake(
                 field,
                 format_args!("must be {} to {}", bounds.start(), bounds.end()),
