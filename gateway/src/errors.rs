@@ -97,8 +97,8 @@ pub fn from_status(status: &Status, department: &str) -> Error {
     }
     let broken = status.source().is_some();
     let (code, what) = match status.code() {
-        tonic::Code::Cancelled => (Code::Cancelled, "cancelled the call"),
         _ if broken => (Code::PeerUnavailable, "went away"),
+        tonic::Code::Cancelled => (Code::Cancelled, "cancelled the call"),
         tonic::Code::Unavailable => (Code::PeerUnavailable, "cannot be reached"),
         tonic::Code::DeadlineExceeded => (Code::PeerUnavailable, "did not answer in time"),
         tonic::Code::Unimplemented => (Code::WrongVersion, "does not know this call"),

@@ -44,7 +44,7 @@ impl AnalystApi for Echo {
         &self,
         _: Request<wire::CatalogRequest>,
     ) -> std::result::Result<Response<wire::CatalogReply>, Status> {
-        Ok(Response::new(wire::CatalogReply::default()))
+        std::future::pending().await
     }
 }
 
@@ -397,6 +397,26 @@ fn silent_and_babbling_clients_do_not_keep_others_out() {
         assert!(!matches!(stream.read(&mut [0; 16]), Ok(1..)));
     }
     assert!(started.elapsed() < HANDSHAKE + Duration::from_secs(3));
+}
+
+#[test]
+fn a_gateway_that_dies_in_mid_call_is_unavailable() {
+    let world = world();
+    let own = tokio::runtime::Runtime::new().unwrap();
+    let channel = {
+        let _context = own.enter();
+        world.civil.peer_channel("tax").unwrap()
+    };
+    let mut client = AnalystClient::new(channel);
+    let call = own.spawn(async move { client.catalog(wire::CatalogRequest {}).await });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!call.is_finished());
+    world.runtime.shutdown_background();
+    let started = Instant::now();
+    let status = own.block_on(call).unwrap().unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let error = from_status(&status, "tax");
+    assert_eq!(error.code, Code::PeerUnavailable, "{status:?}");
 }
 
 #[test]
