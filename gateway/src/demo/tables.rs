@@ -316,7 +316,7 @@ fn pensions(world: &World, seed: u64) -> (String, u64) {
         // The oldest paper files never got their date of entry.
         if !chance.permille(if age > 75 { 160 } else { 40 }) {
             let worked_from = person.birth + 18 * 365 + chance.below(12 * 365) as i32;
-            text.push_str(&iso_date(worked_from));
+            text.push_str(&iso_date(worked_from.min(TODAY)));
         }
         text.push('\n');
     }

@@ -194,3 +194,109 @@ fn catalogues_and_policies_are_valid_and_fit() {
             .any(|rule| rule.column == "taxable_income" && rule.permits == average)
     );
 }
+
+/// Values of a table as canonical text, column by column; NULLs left out.
+fn columns(dir: &Path, department: &str, file: &str) -> (usize, HashMap<String, Vec<String>>) {
+    let path = dir.join(department).join(file);
+    let clean = |name: &str, value: &str| {
+        if name == "person_id" {
+            value.replace(' ', "").to_uppercase()
+        } else {
+            value.to_owned()
+        }
+    };
+    let mut values: HashMap<String, Vec<String>> = HashMap::new();
+    if file.ends_with("csv") {
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines = text.lines();
+        let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let mut rows = 0;
+        for line in lines {
+            rows += 1;
+            for (name, value) in names.iter().zip(line.split(',')) {
+                let column = values.entry((*name).to_owned()).or_default();
+                if !value.is_empty() {
+                    column.push(clean(name, value));
+                }
+            }
+        }
+        return (rows, values);
+    }
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
+        std::fs::File::open(path).unwrap(),
+    )
+    .unwrap()
+    .build()
+    .unwrap();
+    let mut rows = 0;
+    for batch in reader {
+        let batch = batch.unwrap();
+        rows += batch.num_rows();
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            let text = arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8).unwrap();
+            let text = text
+                .as_any()
+                .downcast_ref::<arrow::array::StringArray>()
+                .unwrap();
+            let found = values.entry(field.name().clone()).or_default();
+            found.extend(
+                text.iter()
+                    .flatten()
+                    .map(|value| clean(field.name(), value)),
+            );
+        }
+    }
+    (rows, values)
+}
+
+#[test]
+fn tables_stay_within_the_public_bounds_of_their_catalogues() {
+    for (people, seed) in [(100, 1), (5_000, 2), (20_000, 9)] {
+        let dir = tempfile::tempdir().unwrap();
+        export(dir.path(), people, seed).unwrap();
+        for (department, file) in [
+            ("civil", "residents.parquet"),
+            ("tax", "income.parquet"),
+            ("social", "pension.csv"),
+        ] {
+            let catalog = veilgate_federated::catalog::file::load(&dir.path().join(department));
+            let table = &catalog.unwrap().published.tables[0];
+            let (rows, values) = columns(dir.path(), department, file);
+            assert!(rows as u64 <= table.max_rows, "{department}");
+            for column in &table.columns {
+                let name = format!("{department}.{} of {people}", column.name);
+                let values = &values[&column.name];
+                assert!(column.nullable || values.len() == rows, "{name}: NULL");
+                let distinct: HashSet<&String> = values.iter().collect();
+                if column.max_distinct > 0 {
+                    assert!(
+                        distinct.len() as u64 <= column.max_distinct,
+                        "{name}: distinct"
+                    );
+                }
+                if !column.codes.is_empty() {
+                    assert!(
+                        values.iter().all(|value| column.codes.contains(value)),
+                        "{name}"
+                    );
+                }
+                if column.max_bytes > 0 {
+                    let longest = values.iter().map(String::len).max().unwrap_or(0);
+                    assert!(
+                        longest as u64 <= u64::from(column.max_bytes),
+                        "{name}: {longest}"
+                    );
+                }
+                if column.max_abs > 0 {
+                    let digits = |value: &String| value.replace('.', "").parse::<u64>().unwrap();
+                    let largest = values.iter().map(digits).max().unwrap_or(0);
+                    assert!(largest <= column.max_abs, "{name}: {largest}");
+                }
+            }
+            for key in &table.key {
+                let distinct: HashSet<&String> = values[key].iter().collect();
+                assert_eq!(distinct.len(), rows, "{department}: key {key}");
+            }
+        }
+    }
+}
