@@ -4,6 +4,9 @@
 //! other gateways may see (no paths). Neither holds data. Every public bound is enforced by the
 //! owner when a fragment runs.
 
+pub(crate) mod diagnose;
+pub mod file;
+
 use crate::schema::{Department, ScalarType};
 
 /// One department's tables, as its own gateway knows them.

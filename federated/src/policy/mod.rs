@@ -1,19 +1,24 @@
 //! A department's rules, per column and per use. Deny by default; unknown fields are errors.
 
+pub mod file;
+mod json;
+
+use crate::error::{Code, Error, Result};
 use crate::schema::Department;
+use std::fmt;
 
 /// The parsed `policy.toml` of one department.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Whose rules.
     pub department: Department,
-    /// SHA-256 of the file's bytes, domain-separated: what a consent names.
+    /// SHA-256 of the canonical JSON ([`Policy::to_json`]), domain-separated: what a consent names.
     pub version: [u8; 32],
     /// Sets of three computing parties that this department accepts. Empty: none.
     pub computing: Vec<[Department; 3]>,
     /// Rules, in the order of the file.
     pub rules: Vec<Rule>,
-    /// Levels of columns: (table, column, level).
+    /// Levels of columns: (table, column, level); the column `*` stands for those without their own.
     pub levels: Vec<(String, String, Level)>,
 }
 
@@ -33,7 +38,7 @@ pub enum Level {
 /// One permitted use of one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Its stable name, for example `tax.income.taxable_income/aggregate`.
+    /// Its stable name, for example `tax.income.taxable_income/aggregate(sum)`.
     pub name: String,
     /// The table.
     pub table: String,
@@ -86,4 +91,232 @@ pub enum Leakage {
     None,
     /// Padded input sizes to all; the noisy number of matches to the neutral party.
     Sizes,
+}
+
+impl Level {
+    /// Its name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::L1 => "L1",
+            Self::L2 => "L2",
+            Self::L3 => "L3",
+            Self::L4 => "L4",
+        }
+    }
+
+    /// The least k that a rule for such a column can have.
+    #[must_use]
+    pub fn k_floor(self) -> u32 {
+        match self {
+            Self::L1 => 1,
+            Self::L2 => 3,
+            Self::L3 => 5,
+            Self::L4 => 10,
+        }
+    }
+
+    /// The most leakage that a rule for such a column can accept.
+    #[must_use]
+    pub fn leakage_ceiling(self) -> Leakage {
+        match self {
+            Self::L1 | Self::L2 => Leakage::Sizes,
+            Self::L3 | Self::L4 => Leakage::None,
+        }
+    }
+
+    /// The level of this name. State secrets (`L5`) have none: they cannot be registered.
+    ///
+    /// # Errors
+    /// What is accepted.
+    pub fn from_name(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "L1" => Ok(Self::L1),
+            "L2" => Ok(Self::L2),
+            "L3" => Ok(Self::L3),
+            "L4" => Ok(Self::L4),
+            "L5" => Err(
+                "L5 (state secrets, core data) cannot be registered: remove the column from the catalogue"
+                    .to_owned(),
+            ),
+            other => Err(format!("level `{other}` is not known: use L1, L2, L3 or L4")),
+        }
+    }
+}
+
+impl AggregateFunction {
+    /// Its name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+        }
+    }
+}
+
+impl Use {
+    /// Every use, raw output last.
+    pub const ALL: [Self; 9] = [
+        Self::JoinKey,
+        Self::Filter,
+        Self::GroupKey,
+        Self::Aggregate(AggregateFunction::Count),
+        Self::Aggregate(AggregateFunction::Sum),
+        Self::Aggregate(AggregateFunction::Avg),
+        Self::Having,
+        Self::SortKey,
+        Self::Output,
+    ];
+
+    /// The use of this name, as [`fmt::Display`] writes it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|each| each.to_string() == name)
+    }
+}
+
+impl fmt::Display for Use {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinKey => f.write_str("join_key"),
+            Self::Filter => f.write_str("filter"),
+            Self::GroupKey => f.write_str("group_key"),
+            Self::Aggregate(function) => write!(f, "aggregate({})", function.name()),
+            Self::Having => f.write_str("having"),
+            Self::SortKey => f.write_str("sort_key"),
+            Self::Output => f.write_str("output"),
+        }
+    }
+}
+
+impl Leakage {
+    /// Its name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Sizes => "sizes",
+        }
+    }
+}
+
+impl Policy {
+    /// The level of a column: its own, else the table's. `L4` for one that is not classified, so
+    /// that what nobody has thought about is treated as sensitive.
+    #[must_use]
+    pub fn level(&self, table: &str, column: &str) -> Level {
+        let named = |name: &str| {
+            self.levels
+                .iter()
+                .find(|(t, c, _)| t == table && c == name)
+                .map(|(_, _, level)| *level)
+        };
+        named(column).or_else(|| named("*")).unwrap_or(Level::L4)
+    }
+
+    /// The canonical JSON that is published to peers, without the version, which follows from it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        json::render(self)
+    }
+
+    /// Reads the canonical JSON of a peer, checks it as a file is checked, and computes its version.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`], naming the rule.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let policy = json::parse(text)?;
+        policy.validate()?;
+        Ok(policy)
+    }
+
+    /// A policy of these rules, with its version.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`], naming the rule that a level does not allow.
+    pub fn new(
+        department: Department,
+        computing: Vec<[Department; 3]>,
+        rules: Vec<Rule>,
+        levels: Vec<(String, String, Level)>,
+    ) -> Result<Self> {
+        let mut policy = Self {
+            department,
+            version: [0; 32],
+            computing,
+            rules,
+            levels,
+        };
+        policy.version = json::version(&policy);
+        policy.validate()?;
+        Ok(policy)
+    }
+
+    /// The invariants of every policy, wherever it came from.
+    fn validate(&self) -> Result<()> {
+        let wrong = |message: String| {
+            Err(Error::new(
+                Code::BadConfig,
+                format!("policy of {}: {message}", self.department),
+            ))
+        };
+        for set in &self.computing {
+            if let Some(problem) = computing_problem(set) {
+                return wrong(problem);
+            }
+        }
+        for rule in &self.rules {
+            if let Some(problem) = self.rule_problem(rule) {
+                return wrong(format!("rule {}: {problem}", rule.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a column's level does not allow about a rule.
+    fn rule_problem(&self, rule: &Rule) -> Option<String> {
+        if rule.k == 0 {
+            return Some("k is at least 1".to_owned());
+        }
+        // A rule for `*` reaches every column of its table, the most sensitive one too.
+        let level = if rule.column == "*" {
+            self.levels
+                .iter()
+                .filter(|(table, _, _)| *table == rule.table)
+                .map(|(_, _, level)| *level)
+                .max()
+                .unwrap_or(Level::L4)
+        } else {
+            self.level(&rule.table, &rule.column)
+        };
+        if rule.k < level.k_floor() {
+            return Some(format!(
+                "k = {} is below {}, the least that level {} allows",
+                rule.k,
+                level.k_floor(),
+                level.name()
+            ));
+        }
+        if rule.leakage > level.leakage_ceiling() {
+            return Some(format!(
+                "level {} allows leakage = \"{}\" only",
+                level.name(),
+                level.leakage_ceiling().name()
+            ));
+        }
+        None
+    }
+}
+
+/// What is wrong with a set of computing parties.
+fn computing_problem(set: &[Department; 3]) -> Option<String> {
+    let [a, b, c] = set;
+    if a == b || b == c || a == c {
+        return Some("a computing set names three different departments".to_owned());
+    }
+    set.iter()
+        .find(|name| !crate::catalog::diagnose::is_department_name(name))
+        .map(|name| format!("`{name}` in a computing set cannot name a department"))
 }

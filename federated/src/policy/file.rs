@@ -1,0 +1,438 @@
+//! `policy.toml`: reading it with every mistake explained, checking it against the catalogue, and
+//! writing a starter.
+//!
+//! The format is described in `docs/policy.md`. It must not know of plans or queries.
+
+use super::{AggregateFunction, Leakage, Level, Policy, Rule, Use, computing_problem};
+use crate::catalog::Published;
+use crate::catalog::diagnose::{File, hint, is_department_name};
+use crate::catalog::file::{quote, quote_list};
+use crate::error::{Code, Error, Result};
+use crate::schema::Department;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+use toml::Spanned;
+
+/// The name of the file in a department's folder.
+pub const FILE_NAME: &str = "policy.toml";
+/// The threshold of a starter policy.
+const STARTER_K: u32 = 5;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyFile {
+    version: Spanned<u32>,
+    department: Spanned<String>,
+    #[serde(default)]
+    computing: Vec<Spanned<Vec<String>>>,
+    #[serde(default)]
+    tables: BTreeMap<Spanned<String>, TableEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableEntry {
+    level: Option<Spanned<String>>,
+    #[serde(default)]
+    allow: Vec<AllowEntry>,
+    #[serde(default)]
+    columns: BTreeMap<Spanned<String>, ColumnEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColumnEntry {
+    level: Option<Spanned<String>>,
+    #[serde(default)]
+    allow: Vec<AllowEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowEntry {
+    #[serde(rename = "use")]
+    permits: Spanned<String>,
+    #[serde(default)]
+    functions: Vec<Spanned<String>>,
+    k: Spanned<u32>,
+    leakage: Option<Spanned<String>>,
+    #[serde(default)]
+    recipients: Vec<Spanned<String>>,
+}
+
+/// Reads `FOLDER/policy.toml`.
+///
+/// # Errors
+/// [`Code::BadConfig`] with file, line, column and a hint; [`Code::SourceUnavailable`] when the
+/// file cannot be read.
+pub fn load(folder: &Path) -> Result<Policy> {
+    load_file(&folder.join(FILE_NAME))
+}
+
+/// Reads a policy file of any name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_file(path: &Path) -> Result<Policy> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(
+            Code::SourceUnavailable,
+            format!("cannot read {}: {}", path.display(), error.kind()),
+        )
+    })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads the text of a policy. `name` is how messages call it.
+///
+/// # Errors
+/// [`Code::BadConfig`] with file, line, column and a hint.
+pub fn parse(text: &str, name: &str) -> Result<Policy> {
+    let file = File { name, text };
+    let entry: PolicyFile = file.parse()?;
+    if *entry.version.get_ref() != 1 {
+        return Err(file.error(
+            entry.version.span(),
+            format!(
+                "policy version {} is not known; this engine reads version 1",
+                entry.version.get_ref()
+            ),
+        ));
+    }
+    if !is_department_name(entry.department.get_ref()) {
+        return Err(file.error(
+            entry.department.span(),
+            "a department's name is lower-case letters a-z, digits and `_`, a letter first",
+        ));
+    }
+    let mut reader = Reader {
+        file,
+        policy: Policy {
+            department: entry.department.into_inner(),
+            version: [0; 32],
+            computing: Vec::with_capacity(entry.computing.len()),
+            rules: Vec::new(),
+            levels: Vec::new(),
+        },
+        names: BTreeSet::new(),
+    };
+    for set in entry.computing {
+        reader.computing_set(set)?;
+    }
+    for (table, entry) in entry.tables {
+        reader.table(&table, entry)?;
+    }
+    let mut policy = reader.policy;
+    policy.version = super::json::version(&policy);
+    policy.validate()?;
+    Ok(policy)
+}
+
+struct Reader<'a> {
+    file: File<'a>,
+    policy: Policy,
+    names: BTreeSet<String>,
+}
+
+impl Reader<'_> {
+    fn computing_set(&mut self, entry: Spanned<Vec<String>>) -> Result<()> {
+        let span = entry.span();
+        let set: [Department; 3] = entry.into_inner().try_into().map_err(|_| {
+            self.file.error(
+                span.clone(),
+                "a computing set names exactly three departments",
+            )
+        })?;
+        if let Some(problem) = computing_problem(&set) {
+            return Err(self.file.error(span, problem));
+        }
+        self.policy.computing.push(set);
+        Ok(())
+    }
+
+    fn table(&mut self, table: &Spanned<String>, entry: TableEntry) -> Result<()> {
+        let name = table.get_ref();
+        // All levels first: the floor of a rule for `*` is that of the most sensitive column.
+        self.level(name, "*", entry.level.as_ref())?;
+        for (column, rules) in &entry.columns {
+            if column.get_ref() == "*" {
+                return Err(self.file.error(
+                    column.span(),
+                    format!("rules for every column are written under [tables.{name}] itself"),
+                ));
+            }
+            self.level(name, column.get_ref(), rules.level.as_ref())?;
+            if entry.level.is_none() && rules.level.is_none() {
+                return Err(self.file.error(
+                    column.span(),
+                    format!(
+                        "column `{}` of table `{name}` has no level; add one to it or to the table",
+                        column.get_ref()
+                    ),
+                ));
+            }
+        }
+        if entry.level.is_none() && !entry.allow.is_empty() {
+            return Err(self.file.error(
+                table.span(),
+                format!("table `{name}` has rules for every column and no level; add level = \"L2\" or the like"),
+            ));
+        }
+        self.rules(name, "*", entry.allow)?;
+        for (column, rules) in entry.columns {
+            self.rules(name, column.get_ref(), rules.allow)?;
+        }
+        Ok(())
+    }
+
+    fn level(&mut self, table: &str, column: &str, entry: Option<&Spanned<String>>) -> Result<()> {
+        let Some(entry) = entry else { return Ok(()) };
+        let level = Level::from_name(entry.get_ref())
+            .map_err(|message| self.file.error(entry.span(), message))?;
+        self.policy
+            .levels
+            .push((table.to_owned(), column.to_owned(), level));
+        Ok(())
+    }
+
+    fn rules(&mut self, table: &str, column: &str, entries: Vec<AllowEntry>) -> Result<()> {
+        for entry in entries {
+            let span = entry.k.span();
+            for permits in self.uses(&entry)? {
+                let rule = self.rule(table, column, permits, &entry)?;
+                if let Some(problem) = self.policy.rule_problem(&rule) {
+                    return Err(self
+                        .file
+                        .error(span.clone(), format!("rule {}: {problem}", rule.name)));
+                }
+                self.policy.rules.push(rule);
+            }
+        }
+        Ok(())
+    }
+
+    /// The uses that one entry stands for: one, or one for each function of an aggregate.
+    fn uses(&self, entry: &AllowEntry) -> Result<Vec<Use>> {
+        const NAMES: [&str; 7] = [
+            "join_key",
+            "filter",
+            "group_key",
+            "aggregate",
+            "having",
+            "sort_key",
+            "output",
+        ];
+        let name = entry.permits.get_ref().as_str();
+        if name != "aggregate" {
+            if let Some(function) = entry.functions.first() {
+                return Err(self.file.error(
+                    function.span(),
+                    format!("`functions` belongs to use = \"aggregate\", not to `{name}`"),
+                ));
+            }
+            return match Use::from_name(name) {
+                Some(permits) if NAMES.contains(&name) => Ok(vec![permits]),
+                _ => Err(self.file.error(
+                    entry.permits.span(),
+                    format!("use `{name}` is not known; {}", hint(name, NAMES)),
+                )),
+            };
+        }
+        if entry.functions.is_empty() {
+            return Err(self.file.error(
+                entry.permits.span(),
+                "use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\"",
+            ));
+        }
+        let mut uses = Vec::with_capacity(entry.functions.len());
+        for function in &entry.functions {
+            let given = function.get_ref().as_str();
+            let known = [
+                AggregateFunction::Count,
+                AggregateFunction::Sum,
+                AggregateFunction::Avg,
+            ];
+            let Some(found) = known.into_iter().find(|each| each.name() == given) else {
+                return Err(self.file.error(
+                    function.span(),
+                    format!(
+                        "function `{given}` is not known; {}",
+                        hint(given, known.map(AggregateFunction::name))
+                    ),
+                ));
+            };
+            let permits = Use::Aggregate(found);
+            if uses.contains(&permits) {
+                return Err(self
+                    .file
+                    .error(function.span(), format!("function `{given}` twice")));
+            }
+            uses.push(permits);
+        }
+        Ok(uses)
+    }
+
+    fn rule(
+        &mut self,
+        table: &str,
+        column: &str,
+        permits: Use,
+        entry: &AllowEntry,
+    ) -> Result<Rule> {
+        let leakage = match entry.leakage.as_ref().map(|l| (l, l.get_ref().as_str())) {
+            None | Some((_, "none")) => Leakage::None,
+            Some((_, "sizes")) => Leakage::Sizes,
+            Some((spanned, other)) => {
+                return Err(self.file.error(
+                    spanned.span(),
+                    format!("leakage `{other}` is not known: use \"none\" or \"sizes\""),
+                ));
+            }
+        };
+        let mut recipients = Vec::with_capacity(entry.recipients.len());
+        for recipient in &entry.recipients {
+            if !is_department_name(recipient.get_ref()) {
+                return Err(self.file.error(
+                    recipient.span(),
+                    format!(
+                        "recipient `{}` cannot name a department",
+                        recipient.get_ref()
+                    ),
+                ));
+            }
+            recipients.push(recipient.get_ref().clone());
+        }
+        let base = format!("{}.{table}.{column}/{permits}", self.policy.department);
+        let mut name = base.clone();
+        let mut number = 1;
+        while !self.names.insert(name.clone()) {
+            number += 1;
+            name = format!("{base}#{number}");
+        }
+        Ok(Rule {
+            name,
+            table: table.to_owned(),
+            column: column.to_owned(),
+            permits,
+            k: *entry.k.get_ref(),
+            leakage,
+            recipients,
+        })
+    }
+}
+
+/// Checks that a policy speaks of the catalogue's own department, tables and columns.
+///
+/// # Errors
+/// [`Code::BadConfig`], naming what is unknown, with the nearest name that exists.
+pub fn check(policy: &Policy, published: &Published) -> Result<()> {
+    let wrong = |message: String| {
+        Err(Error::new(
+            Code::BadConfig,
+            format!("policy of {}: {message}", policy.department),
+        ))
+    };
+    if policy.department != published.department {
+        return wrong(format!(
+            "the catalogue beside it is of department `{}`",
+            published.department
+        ));
+    }
+    let named = policy
+        .levels
+        .iter()
+        .map(|(table, column, _)| (table, column))
+        .chain(policy.rules.iter().map(|rule| (&rule.table, &rule.column)));
+    for (table, column) in named {
+        let Some(found) = published.table(table) else {
+            let tables = published.tables.iter().map(|each| each.name.as_str());
+            return wrong(format!(
+                "[tables.{table}] is not in the catalogue; {}",
+                hint(table, tables)
+            ));
+        };
+        if column != "*" && found.column(column).is_none() {
+            let columns = found.columns.iter().map(|each| each.name.as_str());
+            return wrong(format!(
+                "[tables.{table}.columns.{column}] is not in the catalogue; {}",
+                hint(column, columns)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The text of a starter policy: every use of every column except raw output, k = 5, leakage
+/// `sizes`, for every recipient.
+#[must_use]
+pub fn starter(published: &Published, computing: &[[Department; 3]]) -> String {
+    let mut out = String::new();
+    let sets: Vec<String> = computing.iter().map(|set| quote_list(set)).collect();
+    // Writing to a String cannot fail, so results of `write!` are not looked at.
+    let _ = writeln!(
+        out,
+        "# A starter policy: every use except raw output, at least {STARTER_K} privacy units behind every\n\
+         # released number. Read it, classify the columns, and take away what this department does not\n\
+         # want used. Whatever no rule allows is refused. See docs/policy.md.\n\
+         version = 1\n\
+         department = {}\n\
+         # Which three gateways may compute on shares of this data; no two of them may collude.\n\
+         computing = [{}]",
+        quote(&published.department),
+        sets.join(", ")
+    );
+    for table in &published.tables {
+        let _ = writeln!(
+            out,
+            "\n[tables.{}]\nlevel = \"L2\"\nallow = [",
+            quote_key(&table.name)
+        );
+        for entry in [
+            "use = \"join_key\"",
+            "use = \"filter\"",
+            "use = \"group_key\"",
+            "use = \"aggregate\", functions = [\"count\", \"sum\", \"avg\"]",
+            "use = \"having\"",
+            "use = \"sort_key\"",
+        ] {
+            let _ = writeln!(
+                out,
+                "  {{ {entry}, k = {STARTER_K}, leakage = \"sizes\" }},"
+            );
+        }
+        let _ = writeln!(out, "]");
+    }
+    out
+}
+
+fn quote_key(name: &str) -> String {
+    if name.is_ascii() {
+        name.to_owned()
+    } else {
+        quote(name)
+    }
+}
+
+/// Writes a starter `policy.toml` into the department's folder, unless there is one.
+/// Returns what was written, for people.
+///
+/// # Errors
+/// [`Code::SourceUnavailable`] when the file cannot be written.
+pub fn write_starter(
+    folder: &Path,
+    published: &Published,
+    computing: &[[Department; 3]],
+) -> Result<Vec<String>> {
+    let text = starter(published, computing);
+    let path = folder.join(FILE_NAME);
+    if crate::catalog::file::write_new(&path, &text)? {
+        Ok(vec![format!(
+            "wrote {}: every use except raw output, k = {STARTER_K}, leakage sizes; read it before real use",
+            path.display()
+        )])
+    } else {
+        Ok(Vec::new())
+    }
+}

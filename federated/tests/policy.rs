@@ -1,0 +1,226 @@
+//! `policy.toml`: what is read, what is refused and in which words, and the JSON for peers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use veilgate_federated::catalog::{self, Published};
+use veilgate_federated::error::Code;
+use veilgate_federated::policy::{AggregateFunction, Leakage, Level, Policy, Use, file};
+
+const GOOD: &str = r#"
+version = 1
+department = "tax"
+computing = [["civil", "tax", "bureau"]]
+
+[tables.income]
+level = "L2"
+allow = [{ use = "filter", k = 10 }]
+
+[tables.income.columns.taxable_income]
+level = "L3"
+allow = [
+  { use = "aggregate", functions = ["sum", "avg"], k = 10, recipients = ["civil"] },
+  { use = "aggregate", functions = ["sum"], k = 20 },
+]
+"#;
+
+fn published() -> Published {
+    let text = r#"
+version = 1
+department = "tax"
+[[tables]]
+name = "income"
+source = "income.csv"
+unit = "person_id"
+max_rows = 10
+columns = [
+  { name = "person_id", type = "utf8" },
+  { name = "taxable_income", type = "decimal(14,2)" },
+]
+"#;
+    catalog::file::parse(text, "catalog.toml", std::path::Path::new("."))
+        .unwrap()
+        .published
+}
+
+#[test]
+fn a_policy_is_read() {
+    let policy = file::parse(GOOD, "policy.toml").unwrap();
+    assert_eq!(policy.computing.len(), 1);
+    let names: Vec<&str> = policy.rules.iter().map(|rule| rule.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "tax.income.*/filter",
+            "tax.income.taxable_income/aggregate(sum)",
+            "tax.income.taxable_income/aggregate(avg)",
+            "tax.income.taxable_income/aggregate(sum)#2",
+        ]
+    );
+    let sum = &policy.rules[1];
+    assert_eq!(sum.permits, Use::Aggregate(AggregateFunction::Sum));
+    assert_eq!((sum.k, sum.leakage), (10, Leakage::None));
+    assert_eq!(sum.recipients, ["civil"]);
+    assert_eq!(policy.level("income", "taxable_income"), Level::L3);
+    assert_eq!(policy.level("income", "person_id"), Level::L2);
+    assert_eq!(policy.level("other", "x"), Level::L4);
+    file::check(&policy, &published()).unwrap();
+}
+
+#[test]
+fn json_round_trips_and_carries_the_version() {
+    let policy = file::parse(GOOD, "policy.toml").unwrap();
+    let json = policy.to_json();
+    assert_eq!(Policy::from_json(&json).unwrap(), policy);
+    // Comments and layout are not part of the version; a rule is.
+    let spaced = GOOD.replace("\n\n", "\n# a comment\n\n");
+    assert_eq!(file::parse(&spaced, "x").unwrap().version, policy.version);
+    let other = GOOD.replace("k = 20", "k = 21");
+    assert_ne!(file::parse(&other, "x").unwrap().version, policy.version);
+    // A peer's JSON is held to the same rules.
+    for (from, to) in [
+        ("\"k\":20", "\"k\":0"),
+        ("\"k\":20", "\"k\":4"),
+        ("\"leakage\":\"none\"", "\"leakage\":\"all\""),
+        ("\"use\":\"filter\"", "\"use\":\"everything\""),
+        ("\"level\":\"L3\"", "\"level\":\"L5\""),
+        ("\"rules\"", "\"rulez\""),
+        ("\"civil\",\"tax\",\"bureau\"", "\"civil\",\"tax\",\"tax\""),
+    ] {
+        assert!(json.contains(from), "{from}");
+        let error = Policy::from_json(&json.replace(from, to)).unwrap_err();
+        assert_eq!(error.code, Code::BadConfig, "{to}");
+    }
+}
+
+/// Every mistake, with the exact words.
+#[test]
+fn mistakes_are_explained_with_their_place() {
+    let cases = [
+        (
+            "k = 20",
+            "kk = 20",
+            "policy.toml, line 14, column 51: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`; did you mean `k`?",
+        ),
+        (
+            "\"filter\"",
+            "\"fliter\"",
+            "policy.toml, line 8, column 18: use `fliter` is not known; did you mean `filter`?",
+        ),
+        (
+            "[\"sum\"]",
+            "[\"median\"]",
+            "policy.toml, line 14, column 39: function `median` is not known; there are: count, sum, avg",
+        ),
+        (
+            "functions = [\"sum\"], ",
+            "",
+            "policy.toml, line 14, column 11: use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\"",
+        ),
+        (
+            "k = 20",
+            "k = 0",
+            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: k is at least 1",
+        ),
+        (
+            "k = 20",
+            "k = 4",
+            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: k = 4 is below 5, the least that level L3 allows",
+        ),
+        (
+            "k = 20",
+            "k = 20, leakage = \"sizes\"",
+            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: level L3 allows leakage = \"none\" only",
+        ),
+        (
+            "filter\", k = 10",
+            "filter\", k = 4",
+            "policy.toml, line 8, column 32: rule tax.income.*/filter: k = 4 is below 5, the least that level L3 allows",
+        ),
+        (
+            "\"L3\"",
+            "\"L5\"",
+            "policy.toml, line 11, column 9: L5 (state secrets, core data) cannot be registered: remove the column from the catalogue",
+        ),
+        (
+            ", \"bureau\"",
+            "",
+            "policy.toml, line 4, column 14: a computing set names exactly three departments",
+        ),
+        (
+            "\"bureau\"",
+            "\"tax\"",
+            "policy.toml, line 4, column 14: a computing set names three different departments",
+        ),
+        (
+            "version = 1",
+            "version = 2",
+            "policy.toml, line 2, column 11: policy version 2 is not known; this engine reads version 1",
+        ),
+        (
+            "level = \"L2\"",
+            "",
+            "policy.toml, line 6, column 9: table `income` has rules for every column and no level; add level = \"L2\" or the like",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD, "{from}");
+        let error = file::parse(&text, "policy.toml").unwrap_err();
+        assert_eq!(error.message, expected);
+        assert_eq!(error.code, Code::BadConfig);
+    }
+}
+
+#[test]
+fn names_are_checked_against_the_catalogue() {
+    for (from, to, expected) in [
+        (
+            "columns.taxable_income",
+            "columns.taxable_incme",
+            "policy of tax: [tables.income.columns.taxable_incme] is not in the catalogue; did you mean `taxable_income`?",
+        ),
+        (
+            "tables.income",
+            "tables.incomes",
+            "policy of tax: [tables.incomes] is not in the catalogue; did you mean `income`?",
+        ),
+        (
+            "department = \"tax\"",
+            "department = \"social\"",
+            "policy of social: the catalogue beside it is of department `tax`",
+        ),
+    ] {
+        let policy = file::parse(&GOOD.replace(from, to), "policy.toml").unwrap();
+        let error = file::check(&policy, &published()).unwrap_err();
+        assert_eq!(error.message, expected);
+    }
+}
+
+#[test]
+fn a_starter_allows_all_but_output_and_is_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["civil", "tax", "bureau"].map(str::to_owned);
+    let notices = file::write_starter(folder.path(), &published(), &[set]).unwrap();
+    assert_eq!(notices.len(), 1);
+    let policy = file::load(folder.path()).unwrap();
+    file::check(&policy, &published()).unwrap();
+    let mut uses: Vec<Use> = policy.rules.iter().map(|rule| rule.permits.clone()).collect();
+    uses.sort_unstable();
+    assert_eq!(uses.len(), Use::ALL.len() - 1);
+    assert!(!uses.contains(&Use::Output));
+    assert!(
+        policy
+            .rules
+            .iter()
+            .all(|rule| rule.k == 5 && rule.leakage == Leakage::Sizes && rule.column == "*")
+    );
+    std::fs::write(folder.path().join("policy.toml"), GOOD).unwrap();
+    assert!(
+        file::write_starter(folder.path(), &published(), &[])
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        file::load(folder.path()).unwrap().to_json(),
+        file::parse(GOOD, "x").unwrap().to_json()
+    );
+}
