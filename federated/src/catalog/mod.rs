@@ -79,7 +79,7 @@ pub enum Unit {
 }
 
 /// A column, as published.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// Its name.
@@ -113,7 +113,7 @@ pub struct Column {
 }
 
 /// One step of canonicalisation of text, the same on every side of a join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Canonical {
     /// Unicode normalisation form C.

@@ -12,7 +12,14 @@
 //!
 //! It must not know of peers, shares or policy.
 
+pub mod canonical;
+pub mod encode;
 pub mod engine;
+pub mod finish;
+mod fragment;
+pub mod lineage;
 pub mod sanitise;
+mod source;
 
 pub use engine::{assert_engine, engine, engine_config};
+pub use fragment::{DataFusionEngine, LocalEngine};

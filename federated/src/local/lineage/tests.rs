@@ -1,0 +1,1 @@
+//! What the grammar of fragments lets through, and what not.

@@ -1,0 +1,460 @@
+//! A department's files as the tables that its catalogue declares.
+//!
+//! Every column that needs it passes through one function, `deliver`, which casts, brings text to
+//! its canonical form and enforces what is declared: no NULL where there is none, code lists, lengths,
+//! bounds. Columns that need nothing stay plain, so that filters reach the files. An error says
+//! table, column and how many rows, never a value. Knows nothing of fragments or peers.
+
+use super::canonical::canonical_array;
+use super::sanitise::engine_error;
+use crate::catalog::{Catalog, Column, Format, Source, Table};
+use crate::error::{Code, Error, Result};
+use crate::schema::ScalarType;
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, Schema};
+use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility, ident,
+};
+use datafusion::prelude::{CsvReadOptions, ParquetReadOptions, SessionContext};
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+/// The files of a source, ascending.
+///
+/// # Errors
+/// `SourceUnavailable` when the path cannot be read, `BadSource` when it holds no file of its format.
+pub(super) fn files(source: &Source) -> Result<Vec<PathBuf>> {
+    let gone = |error: std::io::Error| {
+        Error::new(
+            Code::SourceUnavailable,
+            format!("{}: {}", source.path.display(), error.kind()),
+        )
+    };
+    if !fs::metadata(&source.path).map_err(gone)?.is_dir() {
+        return Ok(vec![source.path.clone()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&source.path).map_err(gone)? {
+        let path = entry.map_err(gone)?.path();
+        if path.extension().and_then(|text| text.to_str()) == Some(extension(source.format)) {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::new(
+            Code::BadSource,
+            format!(
+                "{} holds no .{} file",
+                source.path.display(),
+                extension(source.format)
+            ),
+        ));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn extension(format: Format) -> &'static str {
+    match format {
+        Format::Parquet => "parquet",
+        Format::Csv => "csv",
+    }
+}
+
+/// What identifies the present content of a source: path, size and modification time of each file.
+pub(super) fn stamp(source: &Source) -> Result<Vec<u8>> {
+    let mut stamp = Vec::new();
+    for path in files(source)? {
+        let gone = |error: std::io::Error| {
+            Error::new(
+                Code::SourceUnavailable,
+                format!("{}: {}", path.display(), error.kind()),
+            )
+        };
+        let metadata = fs::metadata(&path).map_err(gone)?;
+        let modified = metadata.modified().map_err(gone)?;
+        let nanos = modified
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let name = path.as_os_str().as_encoded_bytes();
+        stamp.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        stamp.extend_from_slice(name);
+        stamp.extend_from_slice(&metadata.len().to_le_bytes());
+        stamp.extend_from_slice(&nanos.to_le_bytes());
+    }
+    Ok(stamp)
+}
+
+/// Registers a table of the catalogue under its name, as declared.
+///
+/// # Errors
+/// `BadSource` naming file and column; `SourceUnavailable`.
+pub(super) async fn register(
+    context: &SessionContext,
+    catalog: &Catalog,
+    index: usize,
+) -> Result<()> {
+    let (Some(table), Some(source)) = (
+        catalog.published.tables.get(index),
+        catalog.sources.get(index),
+    ) else {
+        return Err(Error::new(Code::Internal, "a table without a source"));
+    };
+    let department = &catalog.published.department;
+    let at = |error: Error| Error {
+        message: format!("{department}.{}: {}", table.name, error.message),
+        ..error
+    };
+    let raw = read(context, table, source).await.map_err(at)?;
+    let mut columns = Vec::with_capacity(table.columns.len());
+    for column in &table.columns {
+        columns.push(delivered(department, table, column, raw.schema().as_arrow(), source).map_err(at)?);
+    }
+    let frame = raw.select(columns).map_err(|error| engine_error(&error))?;
+    context
+        .register_table(table_name(&table.name), frame.into_view())
+        .map_err(|error| engine_error(&error))?;
+    Ok(())
+}
+
+/// The table's name as the engine writes it: exactly as it stands.
+fn table_name(name: &str) -> datafusion::common::TableReference {
+    datafusion::common::TableReference::bare(name.to_owned())
+}
+
+async fn read(context: &SessionContext, table: &Table, source: &Source) -> Result<DataFrame> {
+    let paths: Vec<String> = files(source)?
+        .iter()
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    match source.format {
+        Format::Parquet => context
+            .read_parquet(paths, ParquetReadOptions::default().skip_metadata(true))
+            .await
+            .map_err(|error| bad_file(&error, source)),
+        Format::Csv => {
+            let mut header: Option<Vec<String>> = None;
+            for path in files(source)? {
+                let found = csv_header(&path)?;
+                if *header.get_or_insert_with(|| found.clone()) != found {
+                    return Err(Error::new(
+                        Code::BadSource,
+                        format!("{} has another header line than the files before it", path.display()),
+                    ));
+                }
+            }
+            let names = header.unwrap_or_default();
+            let mut seen = HashSet::new();
+            for name in &names {
+                if !seen.insert(name) {
+                    return Err(Error::new(
+                        Code::BadSource,
+                        format!("{}: the header names a column twice", source.path.display()),
+                    ));
+                }
+            }
+            for column in &table.columns {
+                if !seen.contains(&column.name) {
+                    return Err(missing_column(source, &column.name));
+                }
+            }
+            let fields: Vec<Field> = names
+                .iter()
+                .map(|name| Field::new(name, DataType::Utf8, true))
+                .collect();
+            let schema = Schema::new(fields);
+            let options = CsvReadOptions::new().has_header(true).schema(&schema);
+            context
+                .read_csv(paths, options)
+                .await
+                .map_err(|error| bad_file(&error, source))
+        }
+    }
+}
+
+/// A failure to open a file, by kind.
+fn bad_file(error: &DataFusionError, source: &Source) -> Error {
+    let error = engine_error(error);
+    let code = match error.code {
+        Code::SourceUnavailable | Code::LimitExceeded => error.code,
+        _ => Code::BadSource,
+    };
+    let kind = match source.format {
+        Format::Parquet => "Parquet",
+        Format::Csv => "CSV",
+    };
+    Error::new(
+        code,
+        format!("{} cannot be read as {kind}", source.path.display()),
+    )
+}
+
+fn missing_column(source: &Source, column: &str) -> Error {
+    Error::new(
+        Code::BadSource,
+        format!(
+            "{} has no column {column}, which catalog.toml declares",
+            source.path.display()
+        ),
+    )
+}
+
+/// The names in a CSV file's first line.
+///
+/// # Errors
+/// `SourceUnavailable` or `BadSource` naming the file.
+pub(crate) fn csv_header(path: &Path) -> Result<Vec<String>> {
+    let file = fs::File::open(path).map_err(|error| {
+        Error::new(
+            Code::SourceUnavailable,
+            format!("{}: {}", path.display(), error.kind()),
+        )
+    })?;
+    let format = arrow::csv::reader::Format::default().with_header(true);
+    let (schema, _) = format.infer_schema(file, Some(0)).map_err(|_| {
+        Error::new(
+            Code::BadSource,
+            format!("{} has no readable header line", path.display()),
+        )
+    })?;
+    Ok(schema
+        .fields()
+        .iter()
+        // A byte order mark is no part of the first name.
+        .map(|field| field.name().trim_start_matches('\u{feff}').to_owned())
+        .collect())
+}
+
+/// The expression that delivers one column.
+fn delivered(
+    department: &str,
+    table: &Table,
+    column: &Column,
+    raw: &Schema,
+    source: &Source,
+) -> Result<Expr> {
+    let field = raw
+        .field_with_name(&column.name)
+        .map_err(|_| missing_column(source, &column.name))?;
+    let declared = column.data_type.to_arrow();
+    if !castable(field.data_type(), column.data_type) {
+        return Err(Error::new(
+            Code::BadSource,
+            format!(
+                "{}: column {} holds {}, which does not fit the declared {}",
+                source.path.display(),
+                column.name,
+                field.data_type(),
+                column.data_type
+            ),
+        ));
+    }
+    let plain = field.data_type() == &declared
+        && (column.nullable || !field.is_nullable())
+        && column.canonical.is_empty()
+        && column.max_bytes == 0
+        && column.codes.is_empty()
+        && column.max_abs == 0
+        && !matches!(column.data_type, ScalarType::Decimal { .. });
+    if plain {
+        return Ok(ident(&column.name));
+    }
+    let function = ScalarUDF::new_from_impl(Deliver {
+        name: format!("{department}.{}.{}", table.name, column.name),
+        column: column.clone(),
+        signature: Signature::any(1, Volatility::Immutable),
+    });
+    Ok(function
+        .call(vec![ident(&column.name)])
+        .alias(&column.name))
+}
+
+/// Whether a file's type may be brought to the declared one without guessing.
+fn castable(from: &DataType, to: ScalarType) -> bool {
+    if matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+        return true;
+    }
+    if let DataType::Dictionary(_, values) = from {
+        return castable(values, to);
+    }
+    match to {
+        ScalarType::Int64 => from.is_integer(),
+        ScalarType::Decimal { .. } => {
+            from.is_integer() || matches!(from, DataType::Decimal32(..) | DataType::Decimal64(..)
+                | DataType::Decimal128(..) | DataType::Float32 | DataType::Float64)
+        }
+        ScalarType::Date => matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)),
+        ScalarType::Bool => matches!(from, DataType::Boolean),
+        ScalarType::Utf8 | ScalarType::Float64 => false,
+    }
+}
+
+/// Casts, canonicalises and checks one column.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Deliver {
+    /// `department.table.column`.
+    name: String,
+    column: Column,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Deliver {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> datafusion::common::Result<DataType> {
+        Ok(self.column.data_type.to_arrow())
+    }
+
+    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> datafusion::common::Result<FieldRef> {
+        Ok(Arc::new(Field::new(
+            &self.name,
+            self.column.data_type.to_arrow(),
+            self.column.nullable,
+        )))
+    }
+
+    fn invoke_with_args(
+        &self,
+        arguments: ScalarFunctionArgs,
+    ) -> datafusion::common::Result<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let [array] = &arrays[..] else {
+            return Err(DataFusionError::Internal("one argument".to_owned()));
+        };
+        let delivered = self
+            .deliver(array)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        Ok(ColumnarValue::Array(delivered))
+    }
+}
+
+impl Deliver {
+    fn bad(&self, rows: usize, what: &str) -> Error {
+        Error::new(
+            Code::BadSource,
+            format!("{}: {rows} rows {what}", self.name),
+        )
+    }
+
+    fn deliver(&self, array: &ArrayRef) -> Result<ArrayRef> {
+        let declared = self.column.data_type.to_arrow();
+        let array = if array.data_type() == &declared {
+            Arc::clone(array)
+        } else {
+            self.cast(array, &declared)?
+        };
+        let array = match array.as_string_opt::<i32>() {
+            Some(text) => Arc::new(self.text(text)?) as ArrayRef,
+            None => array,
+        };
+        self.bounds(&array)?;
+        if !self.column.nullable && array.null_count() > 0 {
+            return Err(self.bad(array.null_count(), "are NULL, which catalog.toml rules out"));
+        }
+        Ok(array)
+    }
+
+    /// A cast that counts what it cannot cast.
+    fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+        let safe = CastOptions {
+            safe: true,
+            ..CastOptions::default()
+        };
+        let failed = || self.bad(array.len(), "cannot be cast to the declared type");
+        let trimmed = match array.as_string_opt::<i32>() {
+            // Numbers, dates and flags in text files may stand among spaces.
+            Some(text) if to != &DataType::Utf8 => {
+                Arc::new(text.iter().map(|v| v.map(str::trim)).collect::<StringArray>()) as ArrayRef
+            }
+            _ => Arc::clone(array),
+        };
+        if let (Some(text), DataType::Decimal128(_, scale)) = (trimmed.as_string_opt::<i32>(), to) {
+            let finer = text
+                .iter()
+                .flatten()
+                .filter(|value| fraction_digits(value) > i32::from(*scale))
+                .count();
+            if finer > 0 {
+                return Err(self.bad(finer, "have more digits after the point than declared"));
+            }
+        }
+        let cast = cast_with_options(&trimmed, to, &safe).map_err(|_| failed())?;
+        if cast.null_count() > trimmed.null_count() {
+            let lost = cast.null_count() - trimmed.null_count();
+            return Err(self.bad(
+                lost,
+                &format!("are not of the declared type {}", self.column.data_type),
+            ));
+        }
+        Ok(cast)
+    }
+
+    fn text(&self, text: &StringArray) -> Result<StringArray> {
+        let text = canonical_array(text, &self.column.canonical);
+        if self.column.max_bytes > 0 {
+            let most = self.column.max_bytes as usize;
+            let longer = text.iter().flatten().filter(|value| value.len() > most).count();
+            if longer > 0 {
+                return Err(self.bad(longer, &format!("are longer than the {most} bytes declared")));
+            }
+        }
+        if !self.column.codes.is_empty() {
+            let codes: HashSet<&str> = self.column.codes.iter().map(String::as_str).collect();
+            let outside = text.iter().flatten().filter(|value| !codes.contains(value)).count();
+            if outside > 0 {
+                return Err(self.bad(outside, "are outside the code list declared"));
+            }
+        }
+        Ok(text)
+    }
+
+    fn bounds(&self, array: &ArrayRef) -> Result<()> {
+        let most = u128::from(self.column.max_abs);
+        let beyond = match array.data_type() {
+            DataType::Int64 if most > 0 => array
+                .as_primitive::<Int64Type>()
+                .iter()
+                .flatten()
+                .filter(|value| u128::from(value.unsigned_abs()) > most)
+                .count(),
+            DataType::Decimal128(precision, _) => {
+                let digits = 10_u128.saturating_pow(u32::from(*precision)) - 1;
+                let most = if most > 0 { most.min(digits) } else { digits };
+                array
+                    .as_primitive::<Decimal128Type>()
+                    .iter()
+                    .flatten()
+                    .filter(|value| value.unsigned_abs() > most)
+                    .count()
+            }
+            _ => 0,
+        };
+        if beyond > 0 {
+            return Err(self.bad(beyond, "are beyond the bound declared"));
+        }
+        Ok(())
+    }
+}
+
+/// Digits after the point, trailing zeros not counted.
+fn fraction_digits(text: &str) -> i32 {
+    match text.split_once('.') {
+        Some((_, digits)) => {
+            i32::try_from(digits.trim_end_matches('0').len()).unwrap_or(i32::MAX)
+        }
+        None => 0,
+    }
+}
