@@ -157,7 +157,7 @@ fn surely_some(plan: &JointPlan, cell: &Cell, keys: &[ColumnRef], units: &[UnitC
     let guards = cell.guards.iter().chain(&plan.release.group_guards);
     guards
         .filter_map(|guard| units.get(*guard))
-        .any(|unit| argument.is_none() || unit.argument == argument)
+        .any(|unit| argument.is_none() || nullable(plan, unit.argument) == Ok(argument))
 }
 
 /// The table that is grouped, while it is put together.

@@ -10,6 +10,7 @@ use veilgate_mpc::net::Participant;
 pub(super) struct Names(Arc<[String]>);
 
 impl Names {
+    /// Participants are parties.
     pub(super) fn of(plan: &JointPlan) -> Self {
         let names = plan.parties.iter().map(|party| party.department.clone());
         Self(names.collect())

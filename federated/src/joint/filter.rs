@@ -68,14 +68,15 @@ fn compare(
     // Numbers and dates are two's complement; text and single bits are plain.
     let signed = matches!(encoding(plan, left)?, Encoding::Bits(width) if *width > 1);
     let here = step.narrow("compare");
-    let bit = match comparator {
-        Comparator::Equal => equal(ctx, &here, a, b)?,
-        Comparator::NotEqual => not(ctx, &equal(ctx, &here, a, b)?),
-        Comparator::Less => less_than(ctx, &here, a, b, signed)?,
-        Comparator::GreaterEqual => not(ctx, &less_than(ctx, &here, a, b, signed)?),
-        Comparator::Greater => less_than(ctx, &here, b, a, signed)?,
-        Comparator::LessEqual => not(ctx, &less_than(ctx, &here, b, a, signed)?),
+    let (bit, negated) = match comparator {
+        Comparator::Equal => (equal(ctx, &here, a, b)?, false),
+        Comparator::NotEqual => (equal(ctx, &here, a, b)?, true),
+        Comparator::Less => (less_than(ctx, &here, a, b, signed)?, false),
+        Comparator::GreaterEqual => (less_than(ctx, &here, a, b, signed)?, true),
+        Comparator::Greater => (less_than(ctx, &here, b, a, signed)?, false),
+        Comparator::LessEqual => (less_than(ctx, &here, b, a, signed)?, true),
     };
+    let bit = if negated { not(ctx, &bit) } else { bit };
     known(ctx, step, plan, input, bit, &[left, right])
 }
 

@@ -1,19 +1,25 @@
 //! The first half of a run: sizes, keys, statements; then every input is shared or aligned.
 
-use super::blame::{Blamed, Failure, Names};
+use super::blame::{Blamed, Failure};
 use super::keys::{self, Purpose};
-use super::layout::{Form, Layout, Place, key_of, kind};
+use super::layout::kind;
 use super::prepare::{Source, column_kind, pad, validity};
 use super::relation::Relation;
+use super::run::Run;
 use super::seeds::Seeds;
-use super::{Inputs, Progress, Run, StatementExchange, participant, size};
+use super::{Inputs, Progress, StatementExchange, participant, size};
 use crate::error::{Code, Error, Result};
-use crate::plan::{ColumnRef, Encoding, FragmentIndex, Operator, PublicSize};
+use crate::plan::{Encoding, FragmentIndex, Operator, PublicSize};
 use std::collections::BTreeMap;
-use veilgate_mpc::input::{Commitment, InputStatement, commit};
+use veilgate_mpc::context::Context;
+use veilgate_mpc::input::{Commitment, InputStatement, commit, receive, share, share_own};
 use veilgate_mpc::net::{Link, Step};
 use veilgate_mpc::prss::Seed;
-use veilgate_mpc::psi::{AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable};
+use veilgate_mpc::psi::{
+    AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner, align_neutral,
+    align_owner,
+};
+use veilgate_mpc::table::{Column, SharedTable};
 
 /// Epsilon 1/2, delta 2^-39: the neutral party's view of the number of matches.
 fn dummies() -> Dummies {
@@ -23,6 +29,13 @@ fn dummies() -> Dummies {
 /// The longest statement, and the longest signature.
 const MAX_STATEMENT: usize = 1 << 20;
 const MAX_SIGNATURE: usize = 4096;
+
+/// The alignment that takes a fragment in.
+struct Alignment {
+    operator: usize,
+    class: u32,
+    owners: usize,
+}
 
 /// What a party holds when all that is said before shares are sent has been said.
 pub(super) struct Prepared {
@@ -98,7 +111,7 @@ impl Run<'_> {
         let mut sizes = vec![];
         for (index, fragment) in self.plan.fragments.iter().enumerate() {
             let headroom = match self.alignment_of(index) {
-                Some(_) => dummies().most() as u64,
+                Some(alignment) => dummies().headroom(alignment.owners) as u64,
                 None => 0,
             };
             let step = Step::new("sizes").at("fragment", index);
@@ -148,7 +161,10 @@ impl Run<'_> {
             .iter()
             .map(|place| source.column(*place))
             .collect::<Result<Vec<_>>>()?;
-        if let Some((operator, class)) = self.alignment_of(index) {
+        if let Some(Alignment {
+            operator, class, ..
+        }) = self.alignment_of(index)
+        {
             let tags = source.tags(self.key_column(index, class)?)?;
             prepared.tables.insert(index, OwnerTable { tags, columns });
             let common = keys.get(&Purpose::Dummies(operator));
@@ -244,13 +260,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The alignment that takes this fragment in: its operator and key class.
-    fn alignment_of(&self, fragment: FragmentIndex) -> Option<(usize, u32)> {
+    /// The alignment that takes this fragment in.
+    fn alignment_of(&self, fragment: FragmentIndex) -> Option<Alignment> {
         let mut operators = self.plan.operators.iter().enumerate();
         operators.find_map(|(index, operator)| match operator {
             Operator::Align {
                 fragments, class, ..
-            } if fragments.contains(&fragment) => Some((index, *class)),
+            } if fragments.contains(&fragment) => Some(Alignment {
+                operator: index,
+                class: *class,
+                owners: fragments.len(),
+            }),
             _ => None,
         })
     }
@@ -299,6 +319,107 @@ impl Run<'_> {
             dummies: dummies(),
         })
     }
+}
+
+impl Run<'_> {
+    /// An operator that takes fragments in, at an owner that does not compute.
+    pub(super) fn give_operator(
+        &self,
+        link: &mut dyn Link,
+        prepared: &mut Prepared,
+        index: usize,
+        operator: &Operator,
+    ) -> std::result::Result<(), Failure> {
+        match operator {
+            Operator::Input { fragment } => {
+                if let Some(commitment) = prepared.commitments.remove(fragment) {
+                    share(link, &self.computing, commitment)?;
+                }
+            }
+            Operator::Align {
+                fragments,
+                neutral,
+                mask_holders,
+                ..
+            } => {
+                let plan = self.align_plan(prepared, fragments, *neutral, mask_holders)?;
+                let mine = fragments.iter().find_map(|f| prepared.tables.remove(f));
+                let secrets = prepared.secrets.remove(&index);
+                if let (Some(table), Some(secrets)) = (mine, secrets) {
+                    let step = align_step(index);
+                    align_input_owner(link, &step, &plan, &self.computing, table, &secrets)
+                        .map_err(|error| self.own_duplicate(error))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An alignment finds duplicate keys of my own table, before anything is sent.
+    fn own_duplicate(&self, error: veilgate_mpc::Error) -> Failure {
+        match error {
+            veilgate_mpc::Error::DuplicateKey => {
+                let me = self.plan.parties[self.me].department.clone();
+                Failure::Own(self.blame.error(error).at(me))
+            }
+            other => Failure::Mpc(other),
+        }
+    }
+
+    /// An operator that takes fragments in, at a computing party; none for any other operator.
+    pub(super) fn enter(
+        &self,
+        ctx: &mut Context,
+        prepared: &mut Prepared,
+        index: usize,
+        operator: &Operator,
+    ) -> std::result::Result<Option<Relation>, Failure> {
+        match operator {
+            Operator::Input { fragment } => {
+                let owner = participant(self.plan.fragments[*fragment].owner);
+                let columns = match prepared.commitments.remove(fragment) {
+                    Some(commitment) => share_own(ctx, commitment)?,
+                    None => {
+                        let statement = prepared.statements.get(fragment);
+                        let statement = statement.ok_or_else(|| {
+                            Error::new(Code::Internal, "an input without its statement")
+                        })?;
+                        receive(ctx, &input_step(*fragment), owner, statement)?
+                    }
+                };
+                let mut columns = columns;
+                let Some(Column::Bits(valid)) = columns.pop() else {
+                    return Err(Error::new(Code::Internal, "an input without validity").into());
+                };
+                let places = self.layout.of_fragment(*fragment).iter().copied();
+                let table = SharedTable { columns, valid };
+                Ok(Some(Relation::new(table, places)))
+            }
+            Operator::Align {
+                fragments,
+                neutral,
+                mask_holders,
+                ..
+            } => {
+                let plan = self.align_plan(prepared, fragments, *neutral, mask_holders)?;
+                let step = align_step(index);
+                let mine = fragments.iter().find_map(|f| prepared.tables.remove(f));
+                let table = match (mine, prepared.secrets.remove(&index)) {
+                    (Some(table), Some(secrets)) => align_owner(ctx, &step, &plan, table, &secrets)
+                        .map_err(|error| self.own_duplicate(error))?,
+                    _ => align_neutral(ctx, &step, &plan, &prepared.private)?,
+                };
+                let places = fragments.iter().flat_map(|f| self.layout.of_fragment(*f));
+                Ok(Some(Relation::new(table, places.copied())))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn align_step(operator: usize) -> Step {
+    Step::new("align").at("operator", operator)
 }
 
 fn input_step(fragment: FragmentIndex) -> Step {

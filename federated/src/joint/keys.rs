@@ -4,8 +4,9 @@
 //! it and sends it to the others over its links; nobody else sees it, the neutral party least of all.
 
 use super::blame::Failure;
+use super::participant;
+use super::run::Run;
 use super::seeds::{Key, Seeds};
-use super::{Run, participant};
 use crate::error::{Code, Error, Result};
 use crate::plan::{Encoding, FragmentIndex, JointPlan, Operator, PartyIndex};
 use std::collections::{BTreeMap, BTreeSet};

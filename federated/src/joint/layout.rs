@@ -5,6 +5,9 @@ use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnRef, Encoding, Fragment, FragmentIndex, JointPlan, Operator, Predicate};
 use std::collections::BTreeSet;
 
+/// The widest column of bits that is shared.
+const MAX_BITS: u32 = 256;
+
 /// One shared form of a fragment's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Form {
@@ -71,7 +74,16 @@ pub(super) fn kind(plan: &JointPlan, (at, form): Place) -> Result<Kind> {
             Encoding::Ring64 => Kind::Ring64,
             Encoding::Ring128 => Kind::Ring128,
             Encoding::Codes(codes) => Kind::Bits(code_bits(codes.len())),
-            Encoding::Text { max_bytes } => Kind::Bits(8 * (max_bytes + 1)),
+            Encoding::Text { max_bytes } if *max_bytes < MAX_BITS / 8 => {
+                Kind::Bits(8 * (max_bytes + 1))
+            }
+            Encoding::Text { .. } => {
+                return Err(Error::new(
+                    Code::Unsupported,
+                    "a group or comparison across departments of text of more than 31 bytes: its \
+                     owner declares codes or a smaller max_bytes",
+                ));
+            }
         },
     })
 }
@@ -102,7 +114,7 @@ fn column(plan: &JointPlan, at: ColumnRef) -> Result<&crate::plan::FragmentColum
 }
 
 /// Whether the column has a null bit of its own. Rows whose key is NULL never enter.
-pub(super) fn has_null_bit(plan: &JointPlan, at: ColumnRef) -> Result<bool> {
+pub(crate) fn has_null_bit(plan: &JointPlan, at: ColumnRef) -> Result<bool> {
     let column = column(plan, at)?;
     Ok(column.nullable && !matches!(column.encoding, Encoding::KeyTag { .. }))
 }

@@ -11,6 +11,7 @@
 //! | `prepare` | clear columns, padded, in those forms |
 //! | `input` | statements are exchanged, then inputs are shared or aligned |
 //! | `filter` | predicates across departments |
+//! | `run` | the walk over the operators |
 //! | `aggregate` | groups, cells and unit counts; then the guards of [`crate::release`] |
 //!
 //! It must not know of SQL, policy, sockets or the clock; what it is given to run has been checked.
@@ -23,22 +24,26 @@ mod keys;
 mod layout;
 mod prepare;
 mod relation;
+mod run;
 mod seeds;
 mod size;
 
 pub use seeds::Seeds;
 pub use size::bucket;
 
-use crate::error::{Code, Error, Result};
+pub(crate) use layout::has_null_bit;
+
+use crate::error::Result;
 use crate::local::encode::EncodedFragment;
-use crate::plan::{FragmentIndex, JointPlan, Operator, PartyIndex};
+use crate::plan::{FragmentIndex, JointPlan, PartyIndex};
 use crate::release::Guarded;
 use blame::Blamed;
-use relation::Relation;
+use run::Run;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::{ChannelDigest, Link, Participant, Step, Traffic};
+use veilgate_mpc::share::Role;
 
 /// My fragments' results, from [`crate::local::encode`].
 #[derive(Default)]
@@ -121,27 +126,33 @@ pub fn execute(
     cancel: Arc<AtomicBool>,
 ) -> Result<Execution> {
     let run = Run::new(plan, me)?;
-    let blame = run.blame.clone();
     let mut link = link;
     let prepared = run.prepare(link.as_mut(), seeds, inputs, statements, &progress)?;
-    let Some(role) = run.role() else {
-        run.give(link.as_mut(), prepared).blamed(&blame)?;
-        let digests = link.digests();
+    let Some(seat) = run.seat() else {
+        run.give(link.as_mut(), prepared)?;
         return Ok(Execution {
             outcome: Outcome::Input,
+            digests: link.digests(),
             traffic: link.traffic(),
-            digests,
         });
     };
-    let prss = keys::prss(&run, role, seeds)?;
-    let mut ctx = Context::new(role, run.computing, link, prss, cancel, progress);
-    let table = run.compute(&mut ctx, prepared).blamed(&blame)?;
-    let link = ctx.link();
-    let digests = link.digests();
-    let transcript = transcript(&digests);
+    let prss = keys::prss(&run, seat, seeds)?;
+    let profile = link.profile();
+    let ctx = Context::new(Role::ALL[seat], run.computing, link, prss, profile, cancel);
+    let told = Box::new(move |step: &Step, rows: u64| progress(step.path(), rows));
+    let mut ctx = ctx.blamed(&run.blame)?.with_progress(told);
+    let table = run.compute(&mut ctx, prepared)?;
+    let digests = ctx.link().digests();
+    let guarded = Guarded::new(Role::ALL[seat], table, transcript(&digests));
     Ok(Execution {
-        outcome: Outcome::Computing(Guarded::new(table, transcript)),
-        traffic: link.traffic(),
+        outcome: Outcome::Computing(guarded),
         digests,
+        traffic: ctx.link().traffic(),
     })
+}
+
+/// Party `i` of a plan is participant `i` of its links.
+fn participant(party: PartyIndex) -> Participant {
+    // cannot fail: `Run::new` refuses plans of more parties.
+    Participant(u8::try_from(party).unwrap_or(u8::MAX))
 }

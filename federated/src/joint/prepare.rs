@@ -81,7 +81,7 @@ impl Source<'_> {
             // Nobody else needs to compute these.
             Encoding::UnitTag { .. } => {
                 let label = format!("unit tags/{}/{column}", self.fragment);
-                Tagger::new(&self.seeds.own(&label)?, "unit")
+                Tagger::new(&*self.seeds.own(&label)?, "unit")
             }
             _ => return Err(missing()),
         };

@@ -20,6 +20,11 @@ impl Relation {
         Self { table, places }
     }
 
+    /// A table, and where columns are in it.
+    pub(super) fn from_parts(table: SharedTable, places: BTreeMap<Place, usize>) -> Self {
+        Self { table, places }
+    }
+
     /// The position of a column in one form.
     pub(super) fn position(&self, plan: &JointPlan, at: ColumnRef, form: Form) -> Result<usize> {
         let at = if form == Form::Value {
@@ -89,15 +94,5 @@ impl Relation {
 pub(super) struct Joined {
     pub(super) left: SharedTable,
     pub(super) keep: Vec<usize>,
-    places: BTreeMap<Place, usize>,
-}
-
-impl Joined {
-    /// The relation, once the join has made `table`.
-    pub(super) fn relation(places: Self, table: SharedTable) -> Relation {
-        Relation {
-            table,
-            places: places.places,
-        }
-    }
+    pub(super) places: BTreeMap<Place, usize>,
 }

@@ -12,11 +12,13 @@
 
 use crate::plan::{JointPlan, Operator, UnitCount};
 use std::collections::BTreeMap;
-use veilgate_mpc::circuit::{and, and_mask, greater_equal_public, multiply_by_flag, not, xor};
+use veilgate_mpc::circuit::{
+    and, and_mask, bit_to_arith64, bit_to_arith128, greater_equal_public, multiply, not,
+};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::compact::compact;
-use veilgate_mpc::share::BitColumn;
+use veilgate_mpc::share::{Arith, BitColumn};
 use veilgate_mpc::table::{Column, SharedTable};
 use veilgate_mpc::{Error, Result};
 
@@ -59,9 +61,9 @@ pub(crate) fn apply(
     let global = unguarded.keys.is_empty();
     let mut unguarded = unguarded;
     if !global && let Some(domain) = domain(plan) {
+        // Groups come first: the rest of the table is known to be empty.
         let keep = domain.min(unguarded.table.rows());
-        let here = step.narrow("domain");
-        unguarded.table = compact(ctx, &here, &unguarded.table, keep)?;
+        unguarded.table = unguarded.table.slice(0, keep);
     }
     let mut guards = Guards {
         step,
@@ -85,9 +87,10 @@ pub(crate) fn apply(
             columns.push(Column::Bits(masked));
         }
     }
+    let mut flags: BTreeMap<(Vec<usize>, Option<usize>), Flag> = BTreeMap::new();
     for (index, (place, cell)) in unguarded.cells.iter().zip(cells).enumerate() {
         let here = step.at("cell", index);
-        // Sorted, so that cells under the same guards share their gates.
+        // In one order, so that cells under the same guards share their gates.
         let mut own = cell.guards.clone();
         if global {
             own.extend(&plan.release.group_guards);
@@ -96,34 +99,23 @@ pub(crate) fn apply(
         }
         own.sort_unstable();
         own.dedup();
-        let mut open = if global { None } else { Some(valid.clone()) };
-        for guard in own {
-            let pass = guards.pass(ctx, guard)?;
-            open = Some(both(ctx, &here.at("guard", guard), open, pass)?);
-        }
-        if let Some(some) = place.some {
-            let pass = guards.at_least(ctx, &here.narrow("some"), some, 1)?;
-            open = Some(both(ctx, &here.narrow("and_some"), open, pass)?);
-        }
-        let value = &unguarded.table.columns[place.value];
-        let (value, null) = match &open {
-            None => (value.clone(), zero(ctx, &unguarded.table.valid)),
-            Some(open) => {
-                let here = here.narrow("mask");
-                let value = match value {
-                    Column::Arith64(x) => Column::Arith64(multiply_by_flag(ctx, &here, x, open)?),
-                    Column::Arith128(x) => Column::Arith128(multiply_by_flag(ctx, &here, x, open)?),
-                    Column::Bits(_) => return Err(invalid("a cell in bits")),
-                };
-                (value, not(ctx, open))
+        let key = (own, place.some);
+        let flag = match flags.remove(&key) {
+            Some(flag) => flag,
+            None => {
+                let first = (!global).then(|| valid.clone());
+                Flag::new(guards.open(ctx, &here, first, &key.0, key.1)?)
             }
         };
+        let mut flag = flag;
+        let (value, null) = flag.apply(ctx, &here, &unguarded.table, place.value)?;
         columns.push(value);
         columns.push(Column::Bits(null));
+        flags.insert(key, flag);
     }
     if global {
         // One row, whether or not any row was counted.
-        let valid = not(ctx, &zero(ctx, &valid));
+        let valid = BitColumn::ones(ctx.role(), 1, valid.rows());
         return Ok(SharedTable { columns, valid });
     }
     let table = SharedTable { columns, valid };
@@ -173,6 +165,27 @@ impl Guards<'_> {
         Ok(pass)
     }
 
+    /// Where all of these guards pass, and some row contributes.
+    fn open(
+        &mut self,
+        ctx: &mut Context,
+        step: &Step,
+        first: Option<BitColumn>,
+        guards: &[usize],
+        some: Option<usize>,
+    ) -> Result<Option<BitColumn>> {
+        let mut open = first;
+        for guard in guards {
+            let pass = self.pass(ctx, *guard)?;
+            open = Some(both(ctx, &step.at("guard", *guard), open, pass)?);
+        }
+        if let Some(some) = some {
+            let pass = self.at_least(ctx, &step.narrow("some"), some, 1)?;
+            open = Some(both(ctx, &step.narrow("and_some"), open, pass)?);
+        }
+        Ok(open)
+    }
+
     fn at_least(
         &self,
         ctx: &mut Context,
@@ -180,12 +193,13 @@ impl Guards<'_> {
         position: usize,
         k: u64,
     ) -> Result<BitColumn> {
-        let Column::Arith64(count) = &self.unguarded.table.columns[position] else {
+        let Column::Arith64(count) = column(&self.unguarded.table, position)? else {
             return Err(invalid("a count that is not in Z_2^64"));
         };
-        // Counts are at most the number of rows; one bit more keeps the comparison's sign apart.
+        // Counts are at most the number of rows. Rows that are no groups hold anything, and are
+        // gated by their validity.
         let most = (self.unguarded.joined_rows as u64).max(k);
-        greater_equal_public(ctx, step, count, k, most.ilog2() + 2)
+        greater_equal_public(ctx, step, count, k, most.ilog2() as usize + 1)
     }
 }
 
@@ -201,9 +215,62 @@ fn both(
     }
 }
 
-/// Public zeros, as many as `like` has rows.
-fn zero(ctx: &Context, like: &BitColumn) -> BitColumn {
-    xor(ctx, like, like)
+/// Whether a cell is shown, in the forms that its value needs.
+struct Flag {
+    /// None: always.
+    open: Option<BitColumn>,
+    narrow: Option<Arith<u64>>,
+    wide: Option<Arith<u128>>,
+}
+
+impl Flag {
+    fn new(open: Option<BitColumn>) -> Self {
+        Self {
+            open,
+            narrow: None,
+            wide: None,
+        }
+    }
+
+    /// The value where it is shown, else zero; and its NULL bit.
+    fn apply(
+        &mut self,
+        ctx: &mut Context,
+        step: &Step,
+        table: &SharedTable,
+        position: usize,
+    ) -> Result<(Column, BitColumn)> {
+        let value = column(table, position)?;
+        let Some(open) = &self.open else {
+            return Ok((value.clone(), BitColumn::zeros(1, table.rows())));
+        };
+        let (flag, product) = (step.narrow("flag"), step.narrow("mask"));
+        let value = match value {
+            Column::Arith64(x) => {
+                let bit = match self.narrow.take() {
+                    Some(bit) => bit,
+                    None => bit_to_arith64(ctx, &flag, open)?,
+                };
+                let bit = self.narrow.insert(bit);
+                Column::Arith64(multiply(ctx, &product, x, bit)?)
+            }
+            Column::Arith128(x) => {
+                let bit = match self.wide.take() {
+                    Some(bit) => bit,
+                    None => bit_to_arith128(ctx, &flag, open)?,
+                };
+                let bit = self.wide.insert(bit);
+                Column::Arith128(multiply(ctx, &product, x, bit)?)
+            }
+            Column::Bits(_) => return Err(invalid("a cell in bits")),
+        };
+        Ok((value, not(ctx, open)))
+    }
+}
+
+fn column(table: &SharedTable, position: usize) -> Result<&Column> {
+    let column = table.columns.get(position);
+    column.ok_or_else(|| invalid("a cell that the aggregate does not have"))
 }
 
 fn bits(table: &SharedTable, position: usize) -> Result<&BitColumn> {

@@ -15,8 +15,11 @@ mod decode;
 mod guard;
 mod journal;
 mod open;
+#[cfg(test)]
+mod tests;
 
 pub use journal::{ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 pub use open::{Guarded, Released, open};
 
 pub(crate) use guard::{CellPlace, KeyPlace, Unguarded, apply};
+pub(crate) use open::open_plan;

@@ -3,7 +3,8 @@
 use super::ReleaseReceipt;
 use super::decode::{self, Opened, OpenedColumn, Words};
 use crate::error::{Code, Error, Result};
-use crate::joint::{Names, has_null_bit};
+use crate::flow::Permitted;
+use crate::joint::has_null_bit;
 use crate::local::finish::post_process;
 use crate::plan::{JointPlan, Operator};
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -11,11 +12,13 @@ use arrow::datatypes::{Field, Schema};
 use std::fmt;
 use std::sync::Arc;
 use veilgate_mpc::input::ClearColumn;
-use veilgate_mpc::release::{Reconstructed, final_share, reconstruct};
+use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
+use veilgate_mpc::share::Role;
 use veilgate_mpc::table::SharedTable;
 
 /// A computing party's shares of the result, after every guard. Made by joint execution alone.
 pub struct Guarded {
+    role: Role,
     table: SharedTable,
     transcript: [u8; 32],
 }
@@ -27,8 +30,12 @@ impl fmt::Debug for Guarded {
 }
 
 impl Guarded {
-    pub(crate) fn new(table: SharedTable, transcript: [u8; 32]) -> Self {
-        Self { table, transcript }
+    pub(crate) fn new(role: Role, table: SharedTable, transcript: [u8; 32]) -> Self {
+        Self {
+            role,
+            table,
+            transcript,
+        }
     }
 
     /// This party's final share, for the result party alone. It leaves only when all parties have
@@ -43,7 +50,7 @@ impl Guarded {
                 "the release that was recorded is not the one that was computed",
             ));
         }
-        Ok(final_share(&self.table))
+        Ok(final_share(self.role, &self.table))
     }
 }
 
@@ -81,7 +88,12 @@ impl Released {
 /// `PeerMisbehaved` for shares that disagree or are no shares, naming a department where one is to
 /// blame; `Overflow` when a released value does not fit its type; the errors of
 /// [`crate::local::finish`].
-pub async fn open(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Released> {
+pub async fn open(permitted: &Permitted, shares: [Vec<u8>; 3]) -> Result<Released> {
+    open_plan(permitted.plan(), &shares).await
+}
+
+/// [`open`], for a plan whose permission the caller answers for.
+pub(crate) async fn open_plan(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Released> {
     let opened = opened(plan, shares)?;
     let arrays = decode::columns(plan, &opened)?;
     let fields: Vec<Field> = plan
@@ -111,7 +123,7 @@ pub async fn open(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Released> {
     Ok(Released { batch, notices })
 }
 
-fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
+pub(super) fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
     let Some(Operator::Aggregate { keys, cells, .. }) = plan.operators.get(plan.release.input)
     else {
         return Err(Error::new(
@@ -119,9 +131,8 @@ fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
             "the release is not of an aggregate",
         ));
     };
-    let computing = plan.computing_parties().unwrap_or_default();
-    let Reconstructed { columns, valid } =
-        reconstruct(shares).map_err(|error| Names::computing(plan, computing).error(error))?;
+    let ClearTable { columns, valid } =
+        reconstruct([&shares[0], &shares[1], &shares[2]]).map_err(|error| disagree(plan, &error))?;
     let rows = valid.len();
     // A global aggregate's one row is always released.
     let keep: Vec<usize> = (0..rows).filter(|&row| valid[row]).collect();
@@ -156,6 +167,17 @@ fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
         keys,
         cells,
     })
+}
+
+/// Shares that do not fit together: which of two parties is to blame cannot be known here.
+fn disagree(plan: &JointPlan, error: &veilgate_mpc::Error) -> Error {
+    let seats = plan.computing_parties().unwrap_or_default();
+    let names = seats.map(|seat| plan.parties.get(seat).map_or("", |p| p.department.as_str()));
+    let [p0, p1, p2] = names;
+    Error::new(
+        Code::PeerMisbehaved,
+        format!("the final shares do not fit together (P0 {p0}, P1 {p1}, P2 {p2}): {error}"),
+    )
 }
 
 /// The rows at `keep`; none when the column does not have `rows` rows.

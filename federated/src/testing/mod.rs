@@ -15,8 +15,7 @@ use crate::flow::{self, Me};
 use crate::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
 use crate::local::encode::{self, EncodedFragment};
 use crate::local::{DataFusionEngine, LocalEngine, engine};
-use crate::plan::wire::Validated;
-use crate::plan::{FragmentIndex, JointPlan, PartyIndex};
+use crate::plan::{FragmentIndex, JointPlan, PartyIndex, Validated};
 use crate::planner::{self, Member, Planned, Request, Strategy};
 use crate::release::{self, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use arrow::array::RecordBatch;
@@ -59,7 +58,9 @@ impl Federation {
     /// `BadConfig` or `Internal` when files cannot be written.
     pub fn new(folder: &Path, mut departments: Vec<Department>) -> Result<Self> {
         departments.sort_by(|a, b| a.name.cmp(&b.name));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|_| Error::new(Code::Internal, "no runtime"))?;
         let mut engines = Vec::new();
         for department in &departments {
@@ -118,7 +119,7 @@ impl Federation {
     /// # Errors
     /// The first refusal, in the order of the parties.
     pub fn check(&self, plan: &JointPlan, home: &str) -> Result<()> {
-        let validated = Validated::from_plan(plan.clone())?;
+        let validated = Validated::from_plan(plan)?;
         for party in &plan.parties {
             let department = self.department(&party.department)?;
             let published = department.published();
@@ -207,7 +208,7 @@ impl Federation {
                 shares[usize::from(role)] = guarded.seal(&receipt)?;
             }
         }
-        let released = self.runtime.block_on(release::open(plan, &shares))?;
+        let released = self.runtime.block_on(release::open_plan(plan, &shares))?;
         let (batch, notices) = released.into_parts();
         Ok(Answer {
             batch,

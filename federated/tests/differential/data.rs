@@ -343,7 +343,11 @@ fn batch(columns: Vec<(Column, Vec<Option<Value>>)>) -> RecordBatch {
     let mut fields = vec![];
     let mut arrays: Vec<ArrayRef> = vec![];
     for (spec, values) in columns {
-        fields.push(Field::new(&spec.name, spec.data_type.to_arrow(), spec.nullable));
+        fields.push(Field::new(
+            &spec.name,
+            spec.data_type.to_arrow(),
+            spec.nullable,
+        ));
         arrays.push(array(spec.data_type, &values));
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
@@ -376,7 +380,11 @@ fn array(data_type: ScalarType, values: &[Option<Value>]) -> ArrayRef {
                     _ => None,
                 })
                 .collect();
-            Arc::new(array.with_precision_and_scale(precision, scale as i8).unwrap())
+            Arc::new(
+                array
+                    .with_precision_and_scale(precision, scale as i8)
+                    .unwrap(),
+            )
         }
         ScalarType::Float64 => unreachable!("no table holds floating point"),
     }

@@ -52,7 +52,9 @@ impl Oracle {
         let schema = Arc::new(schema.schema().as_arrow().clone());
         let guarded = self.run(&query.guarded_sql()).await?;
         let overflows = wide_sums(&guarded).any(|(_, wide)| {
-            let wide = wide.as_any().downcast_ref::<arrow::array::Decimal128Array>();
+            let wide = wide
+                .as_any()
+                .downcast_ref::<arrow::array::Decimal128Array>();
             let mut values = wide.unwrap().iter().flatten();
             values.any(|value| i64::try_from(value).is_err())
         });
@@ -138,18 +140,24 @@ pub fn compare(query: &Query, expected: &Expected, answer: &RecordBatch) -> Resu
     let mut got = rows(answer);
     let mut due = rows(&expected.limited);
     if query.total_order {
-        return if due == got { Ok(()) } else { differ(&due, &got) };
+        return if due == got {
+            Ok(())
+        } else {
+            differ(&due, &got)
+        };
     }
     if query.limit.is_some() {
         // Which rows a LIMIT without a total order keeps is open, how many is not.
         let mut all = rows(&expected.all);
-        let subset = got.iter().all(|row| match all.iter().position(|r| r == row) {
-            Some(at) => {
-                all.swap_remove(at);
-                true
-            }
-            None => false,
-        });
+        let subset = got
+            .iter()
+            .all(|row| match all.iter().position(|r| r == row) {
+                Some(at) => {
+                    all.swap_remove(at);
+                    true
+                }
+                None => false,
+            });
         let as_many = due.len() == got.len();
         return if subset && as_many {
             Ok(())
@@ -159,5 +167,9 @@ pub fn compare(query: &Query, expected: &Expected, answer: &RecordBatch) -> Resu
     }
     due.sort_unstable();
     got.sort_unstable();
-    if due == got { Ok(()) } else { differ(&due, &got) }
+    if due == got {
+        Ok(())
+    } else {
+        differ(&due, &got)
+    }
 }

@@ -182,7 +182,9 @@ impl Query {
     /// whether LIMIT applies.
     pub fn final_sql(&self, limited: bool) -> String {
         let keys: Vec<String> = (0..self.keys.len()).map(|i| format!("g{i}")).collect();
-        let cells: Vec<String> = (0..self.aggregates.len()).map(|c| format!("c{c}")).collect();
+        let cells: Vec<String> = (0..self.aggregates.len())
+            .map(|c| format!("c{c}"))
+            .collect();
         let fill = |template: &str| {
             let mut text = template.to_owned();
             for (i, key) in keys.iter().enumerate() {
@@ -243,7 +245,7 @@ impl Query {
 }
 
 fn direction(dice: &mut Dice) -> &'static str {
-    dice.pick(&["", "ASC", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"])
+    *dice.pick(&["", "ASC", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"])
 }
 
 fn units(named: &[Named<'_>]) -> Vec<(String, u32)> {
@@ -343,7 +345,11 @@ fn aggregate(dice: &mut Dice, named: &[Named<'_>]) -> Aggregate {
     let Named { table, alias } = &named[dice.index(named.len())];
     let column = *dice.pick(&["x", "amount", "wide", "x", "amount", "big"]);
     let name = format!("{alias}.{column}");
-    let spec = table.columns.iter().find(|c| c.spec.name == column).unwrap();
+    let spec = table
+        .columns
+        .iter()
+        .find(|c| c.spec.name == column)
+        .unwrap();
     let integer = spec.spec.data_type == ScalarType::Int64;
     match dice.index(8) {
         0 | 1 => Aggregate {
@@ -373,7 +379,11 @@ fn aggregate(dice: &mut Dice, named: &[Named<'_>]) -> Aggregate {
         _ => Aggregate {
             sql: format!("SUM({name})"),
             argument: Some(name.clone()),
-            wide: integer.then(|| format!("SUM(CAST({name} AS DECIMAL(38, 0)))")),
+            wide: integer.then(|| {
+                // Plus zero, so that it has another name than the plain sum.
+                let zero = "CAST(0 AS DECIMAL(38, 0))";
+                format!("SUM(CAST({name} AS DECIMAL(38, 0)) + {zero})")
+            }),
         },
     }
 }

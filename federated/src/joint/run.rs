@@ -1,0 +1,148 @@
+//! The walk over a plan's operators: the same at every party, each doing its part.
+
+use super::blame::{Blamed, Failure, Names};
+use super::input::Prepared;
+use super::layout::Layout;
+use super::relation::{Joined, Relation};
+use super::{aggregate, filter, participant};
+use crate::error::{Code, Error, Result};
+use crate::plan::{JointPlan, Operator, PartyIndex};
+use crate::release;
+use veilgate_mpc::circuit::and;
+use veilgate_mpc::context::Context;
+use veilgate_mpc::net::{Link, Participant, Step};
+use veilgate_mpc::oblivious::join;
+use veilgate_mpc::table::SharedTable;
+
+/// What a party knows before anything is exchanged.
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a JointPlan,
+    pub(super) me: PartyIndex,
+    pub(super) computing: [Participant; 3],
+    pub(super) layout: Layout,
+    pub(super) blame: Names,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(plan: &'a JointPlan, me: PartyIndex) -> Result<Self> {
+        let internal = |what: &str| Error::new(Code::Internal, what);
+        let computing = plan
+            .computing_parties()
+            .ok_or_else(|| internal("the plan lacks computing parties"))?;
+        if !plan.takes_part(me) {
+            return Err(internal("this party has no part in joint execution"));
+        }
+        if plan.parties.len() > usize::from(u8::MAX) {
+            return Err(internal("more parties than participants have numbers"));
+        }
+        Ok(Self {
+            plan,
+            me,
+            computing: computing.map(participant),
+            layout: Layout::of(plan)?,
+            blame: Names::of(plan),
+        })
+    }
+
+    /// My seat among P0, P1, P2, if I compute.
+    pub(super) fn seat(&self) -> Option<usize> {
+        let me = participant(self.me);
+        self.computing.iter().position(|party| *party == me)
+    }
+
+    /// Every other party that takes part.
+    pub(super) fn others(&self) -> impl Iterator<Item = PartyIndex> + '_ {
+        (0..self.plan.parties.len())
+            .filter(|party| *party != self.me && self.plan.takes_part(*party))
+    }
+
+    pub(super) fn misbehaved(&self, party: PartyIndex, what: &str) -> Error {
+        let error = Error::new(Code::PeerMisbehaved, what);
+        match self.plan.parties.get(party) {
+            Some(party) => error.at(party.department.clone()),
+            None => error,
+        }
+    }
+
+    /// The part of a party that owns fragments and does not compute.
+    pub(super) fn give(&self, link: &mut dyn Link, mut prepared: Prepared) -> Result<()> {
+        for (index, operator) in self.plan.operators.iter().enumerate() {
+            self.give_operator(link, &mut prepared, index, operator)
+                .blamed(&self.blame)?;
+        }
+        Ok(())
+    }
+
+    /// The part of a computing party: guarded shares of the result.
+    pub(super) fn compute(&self, ctx: &mut Context, mut prepared: Prepared) -> Result<SharedTable> {
+        let mut relations: Vec<Option<Relation>> = vec![];
+        // Inputs first, so that owners who do not compute are done early.
+        for (index, operator) in self.plan.operators.iter().enumerate() {
+            let entered = self.enter(ctx, &mut prepared, index, operator);
+            relations.push(entered.blamed(&self.blame)?);
+        }
+        drop(prepared);
+        for (index, operator) in self.plan.operators.iter().enumerate() {
+            let step = Step::new("operator").at("", index);
+            let mut take = |relation: usize| {
+                let taken = relations.get_mut(relation).and_then(Option::take);
+                taken.ok_or_else(|| Error::new(Code::Internal, "a relation is used twice"))
+            };
+            let made = match operator {
+                Operator::Input { .. } | Operator::Align { .. } => continue,
+                Operator::Join {
+                    left,
+                    right,
+                    left_key,
+                    right_key,
+                } => {
+                    let (left, right) = (take(*left)?, take(*right)?);
+                    self.join(ctx, &step, left, &right, [*left_key, *right_key])
+                }
+                Operator::Filter { input, predicate } => {
+                    let input = take(*input)?;
+                    filter::is_true(ctx, &step, self.plan, &input, predicate).and_then(|bit| {
+                        let mut input = input;
+                        let gate = step.narrow("valid");
+                        input.table.valid = and(ctx, &gate, &input.table.valid, &bit)?;
+                        Ok(input)
+                    })
+                }
+                Operator::Aggregate {
+                    input,
+                    keys,
+                    cells,
+                    units,
+                } => {
+                    let input = take(*input)?;
+                    let plan = self.plan;
+                    let unguarded =
+                        aggregate::aggregate(ctx, &step, plan, &input, keys, cells, units)
+                            .blamed(&self.blame)?;
+                    let step = Step::new("release");
+                    return release::apply(ctx, &step, plan, unguarded).blamed(&self.blame);
+                }
+            };
+            let made = made.blamed(&self.blame)?;
+            relations[index] = Some(made);
+        }
+        Err(Error::new(Code::Internal, "a plan without an aggregate"))
+    }
+
+    fn join(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        left: Relation,
+        right: &Relation,
+        [left_key, right_key]: [crate::plan::ColumnRef; 2],
+    ) -> std::result::Result<Relation, Failure> {
+        use super::layout::Form::Value;
+        let left_key = left.position(self.plan, left_key, Value)?;
+        let right_key = right.position(self.plan, right_key, Value)?;
+        let joined = left.joined(right, left_key, right_key);
+        let Joined { left, keep, places } = joined;
+        let table = join::inner_unique(ctx, step, &left, left_key, &right.table, right_key, &keep)?;
+        Ok(Relation::from_parts(table, places))
+    }
+}
