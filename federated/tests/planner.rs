@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "planner/federation.rs"]
+#[allow(dead_code)]
 mod federation;
 
-use federation::{allow_output, engine, federation, text};
+use federation::{engine, federation, text};
 use std::fmt::Write as _;
-use veilgate_federated::error::{Code, Error};
+use veilgate_federated::error::Error;
 use veilgate_federated::plan::Validated;
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
 use veilgate_federated::policy::Leakage;
@@ -24,10 +25,6 @@ fn plan_with(
         engine: engine(),
         strategy,
     })
-}
-
-fn sizes(sql: &str) -> Result<Planned, Error> {
-    plan_with(&federation(Leakage::Sizes), sql, None)
 }
 
 /// `-- name` and `-- none` (leakage) lines before each query, queries separated by blank lines.

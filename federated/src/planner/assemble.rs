@@ -5,11 +5,12 @@ use super::cells::Cells;
 use super::conditions::{self, Sorted};
 use super::cost;
 use super::draft::{Draft, number_form};
-use super::order::{self, Order};
+use super::keys::{Joins, KeyClasses, facts};
+use super::order;
 use super::predicate::{Condition, Side};
 use super::rules::{self, Computing, Demands};
 use super::sql::Query;
-use super::{Planned, Request, Strategy, block, release, rows};
+use super::{Planned, Request, Strategy, columns, release, rows};
 use crate::error::{Code, Error, Result};
 use crate::plan::{
     ColumnRef, Comparator, Encoding, JointPlan, Operator, Party, Predicate, PublicSize,
@@ -21,17 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bits of a tag beyond twice the logarithm of the rows: two different keys of one query share a
 /// tag with probability below 2^-40.
 const TAG_MARGIN_BITS: u32 = 40;
-
-/// How relations come together.
-#[derive(Debug, Clone)]
-enum Joins {
-    /// One table.
-    None,
-    /// All at once, on these equality classes.
-    Aligned(Vec<usize>),
-    /// One after the other.
-    Oblivious(Order),
-}
 
 /// What is the same for every strategy.
 struct Context<'a> {
@@ -244,7 +234,7 @@ impl Context<'_> {
                 .get_mut(id.relation)
                 .ok_or_else(|| Error::new(Code::Internal, "a group of no table"))?;
             let form = draft.shared_form(id.column)?;
-            groups.push(draft.value(&block::column_expr(*id), form)?);
+            groups.push(draft.value(&columns::column_expr(*id), form)?);
         }
         let mut predicates = Vec::new();
         for condition in &sorted.cross {
@@ -458,7 +448,7 @@ impl Context<'_> {
             return number_form(left.data_type);
         }
         let column = |side: &Side, drafts: &mut [Draft<'_>]| {
-            let Some(id) = block::base_column(&side.expr) else {
+            let Some(id) = columns::base_column(&side.expr) else {
                 return Err(self.query.unsupported(
                     "a comparison across departments of text that is not a plain column",
                     &[],
@@ -529,106 +519,4 @@ fn draft<'d, 'a>(drafts: &'d mut [Draft<'a>], relation: usize) -> Result<&'d mut
 fn party_index(parties: &[Department], department: &str) -> Result<usize> {
     rules::party(parties, department)
         .ok_or_else(|| Error::new(Code::Internal, "a department without a role"))
-}
-
-/// Tuples of equality classes that joins compare, numbered in the order of their first use.
-pub(super) struct KeyClasses {
-    tuples: Vec<Vec<usize>>,
-    /// Classes of each relation, ascending.
-    of: Vec<BTreeSet<u32>>,
-}
-
-impl KeyClasses {
-    fn of(joins: &Joins, relations: usize) -> Self {
-        let mut keys = Self {
-            tuples: Vec::new(),
-            of: vec![BTreeSet::new(); relations],
-        };
-        match joins {
-            Joins::None => {}
-            Joins::Aligned(classes) => {
-                for relation in 0..relations {
-                    keys.add(relation, classes);
-                }
-            }
-            Joins::Oblivious(order) => {
-                for step in &order.steps {
-                    keys.add(step.left, &step.classes);
-                    keys.add(step.right, &step.classes);
-                }
-            }
-        }
-        keys
-    }
-
-    fn add(&mut self, relation: usize, tuple: &[usize]) {
-        let class = match self.class(tuple) {
-            Some(class) => class,
-            None => {
-                self.tuples.push(tuple.to_vec());
-                u32::try_from(self.tuples.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        if let Some(of) = self.of.get_mut(relation) {
-            of.insert(class);
-        }
-    }
-
-    fn class(&self, tuple: &[usize]) -> Option<u32> {
-        let position = self.tuples.iter().position(|known| known == tuple)?;
-        u32::try_from(position).ok()
-    }
-
-    /// The key classes of a relation, each with its equality classes.
-    pub(super) fn of_relation(&self, relation: usize) -> Vec<(u32, Vec<usize>)> {
-        let classes = self.of.get(relation).into_iter().flatten();
-        classes
-            .filter_map(|class| {
-                let tuple = self.tuples.get(usize::try_from(*class).ok()?)?;
-                Some((*class, tuple.clone()))
-            })
-            .collect()
-    }
-
-    /// Whether a fragment has one key, and at most one row for each value of it.
-    fn unique(&self, relation: usize, sorted: &Sorted<'_>) -> bool {
-        let [(_, tuple)] = &self.of_relation(relation)[..] else {
-            return false;
-        };
-        let columns = tuple
-            .iter()
-            .filter_map(|equal| sorted.equal.get(*equal)?.of(relation))
-            .collect();
-        sorted
-            .shapes
-            .get(relation)
-            .is_some_and(|shape| shape.unique_on(&columns))
-    }
-}
-
-/// For each relation, whether each row of its fragment appears at most once in the join.
-fn facts(joins: &Joins, keys: &KeyClasses, sorted: &Sorted<'_>) -> Vec<bool> {
-    let relations = sorted.block.relations.len();
-    let Joins::Oblivious(order) = joins else {
-        return vec![true; relations];
-    };
-    let mut once = vec![false; relations];
-    let mut unique_on = BTreeSet::new();
-    if let Some(root) = once.get_mut(order.root) {
-        *root = true;
-    }
-    if keys.unique(order.root, sorted) {
-        unique_on.extend(keys.of.get(order.root).into_iter().flatten().copied());
-    }
-    for step in &order.steps {
-        let Some(class) = keys.class(&step.classes) else {
-            continue;
-        };
-        if unique_on.contains(&class)
-            && let Some(right) = once.get_mut(step.right)
-        {
-            *right = true;
-        }
-    }
-    once
 }

@@ -1,9 +1,10 @@
 //! The numbers that a query releases, and the counts of privacy units that guard them.
 
-use super::assemble::KeyClasses;
-use super::block::{self, Call, Function};
+use super::block::{Call, Function};
+use super::columns;
 use super::conditions::Sorted;
 use super::draft::{Draft, number_form};
+use super::keys::KeyClasses;
 use super::rules::{self, Demands};
 use super::sql::Query;
 use crate::catalog::Unit;
@@ -111,11 +112,11 @@ impl<'a> Cells<'a> {
                     } else if let Some((class, _)) = single {
                         key_refs.get(&(relation, class)).copied()
                     } else {
-                        let id = block::ColumnId {
+                        let id = columns::ColumnId {
                             relation,
                             column: unit,
                         };
-                        Some(draft.value(&block::column_expr(id), Encoding::UnitTag { bits })?)
+                        Some(draft.value(&columns::column_expr(id), Encoding::UnitTag { bits })?)
                     }
                 }
             };
@@ -141,7 +142,7 @@ impl<'a> Cells<'a> {
                 .iter()
                 .filter_map(|call| call.argument.as_ref())
                 .any(|argument| {
-                    block::relations_of(argument).contains(&relation)
+                    columns::relations_of(argument).contains(&relation)
                         && argument.nullable(&self.sorted.types).unwrap_or(true)
                 })
     }
@@ -271,7 +272,7 @@ impl<'a> Cells<'a> {
     ) -> Result<ColumnRef> {
         let data_type = self.type_of(argument)?;
         match ScalarType::from_arrow(&data_type) {
-            Some(ScalarType::Utf8) => match block::base_column(argument) {
+            Some(ScalarType::Utf8) => match columns::base_column(argument) {
                 Some(id) => {
                     let form = draft.shared_form(id.column)?;
                     draft.value(argument, form)
@@ -290,11 +291,10 @@ impl<'a> Cells<'a> {
                     ScalarType::Decimal { precision, .. } => precision <= 18,
                     _ => true,
                 };
-                let form = if !summed && narrow {
-                    Encoding::Ring64
-                } else if self.most(&argument, of, draft)?.is_some_and(|most| {
+                let fits = self.most(&argument, of, draft)?.is_some_and(|most| {
                     most.checked_mul(row_bound).is_some_and(|sum| sum < 1 << 63)
-                }) {
+                });
+                let form = if fits || (!summed && narrow) {
                     Encoding::Ring64
                 } else {
                     Encoding::Ring128
@@ -314,7 +314,7 @@ impl<'a> Cells<'a> {
 
     /// A bound on the absolute value of a number, in units of its last digit.
     fn most(&self, argument: &Expr, of: ScalarType, draft: &Draft<'_>) -> Result<Option<u128>> {
-        if let Some(id) = block::base_column(argument) {
+        if let Some(id) = columns::base_column(argument) {
             let declared = draft.catalogued(id.column)?.max_abs;
             if declared > 0 {
                 return Ok(Some(u128::from(declared)));
@@ -352,7 +352,7 @@ impl<'a> Cells<'a> {
     }
 
     fn owner_of(&self, argument: &Expr) -> Result<usize> {
-        match block::relations_of(argument).as_slice() {
+        match columns::relations_of(argument).as_slice() {
             [relation] => Ok(*relation),
             _ => Err(self.query.unsupported(
                 "an aggregate over columns of several tables: aggregate each table's columns, and \

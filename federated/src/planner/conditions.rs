@@ -1,7 +1,8 @@
 //! Conditions by who evaluates them, the columns that joins make equal, and the grain of each
 //! table's fragment.
 
-use super::block::{self, Block, ColumnId, Relation};
+use super::block::{Block, Relation};
+use super::columns::{self, ColumnId};
 use super::order::{self, Equal, Shape};
 use super::predicate::{self, Condition};
 use super::sql::Query;
@@ -37,12 +38,12 @@ impl Sorted<'_> {
 
 /// Sorts the conditions of a block and shapes its fragments.
 pub(super) fn sort<'a>(query: &Query, block: &'a Block) -> Result<Sorted<'a>> {
-    let types = block::base_schema(&block.relations)?;
+    let types = columns::base_schema(&block.relations)?;
     let mut local: Vec<Vec<Expr>> = vec![Vec::new(); block.relations.len()];
     let mut cross = Vec::new();
     let mut pairs = Vec::new();
     for conjunct in &block.conjuncts {
-        let relations = block::relations_of(conjunct);
+        let relations = columns::relations_of(conjunct);
         if relations.len() < 2 {
             let owner = relations.first().copied().unwrap_or(0);
             push(&mut local, owner, conjunct.clone());
@@ -66,9 +67,9 @@ pub(super) fn sort<'a>(query: &Query, block: &'a Block) -> Result<Sorted<'a>> {
     let (equal, within) = order::equalities(&pairs);
     for (a, b) in within {
         let same = Expr::BinaryExpr(BinaryExpr::new(
-            Box::new(block::column_expr(a)),
+            Box::new(columns::column_expr(a)),
             Operator::Eq,
-            Box::new(block::column_expr(b)),
+            Box::new(columns::column_expr(b)),
         ));
         push(&mut local, a.relation, same);
     }
@@ -101,7 +102,8 @@ fn equality(query: &Query, block: &Block, conjunct: &Expr) -> Result<Option<(Col
     else {
         return Ok(None);
     };
-    let (Some(left), Some(right)) = (block::base_column(left), block::base_column(right)) else {
+    let (Some(left), Some(right)) = (columns::base_column(left), columns::base_column(right))
+    else {
         return Ok(None);
     };
     let (Some((left_name, a)), Some((right_name, b))) = (named(block, left), named(block, right))
@@ -190,10 +192,10 @@ fn shape(block: &Block, relation: usize, equal: &[Equal], cross: &[Condition]) -
             if leaf != relation {
                 return;
             }
-            grain.push(match block::base_column(expr) {
+            grain.push(match columns::base_column(expr) {
                 Some(id) => plain(id.column, true),
                 None => Grain {
-                    columns: block::base_columns(expr)
+                    columns: columns::base_columns(expr)
                         .iter()
                         .map(|id| id.column)
                         .collect(),
@@ -249,8 +251,8 @@ pub(super) fn distinct(of: &Relation, column: usize, null: bool) -> Option<u64> 
 }
 
 /// The product, where every factor is known.
-pub(super) fn product(factors: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    factors.fold(Some(1), |product: Option<u64>, factor| {
-        Some(product?.saturating_mul(factor?))
+pub(super) fn product(mut factors: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    factors.try_fold(1_u64, |product, factor| {
+        Some(product.saturating_mul(factor?))
     })
 }

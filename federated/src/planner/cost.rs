@@ -4,7 +4,8 @@
 //! all parties together. They choose between strategies and are shown by EXPLAIN; nothing relies on
 //! them.
 
-use super::block::{self, Relation};
+use super::block::Relation;
+use super::columns;
 use super::conditions::distinct;
 use super::order::Shape;
 use crate::plan::{
@@ -306,7 +307,7 @@ fn selectivity(of: &Relation, condition: &Expr, depth: usize) -> f64 {
     }
     let next = |expr: &Expr| selectivity(of, expr, depth + 1);
     let equal = |expr: &Expr| {
-        block::base_column(expr)
+        columns::base_column(expr)
             .and_then(|id| distinct(of, id.column, false))
             .map_or(0.1, |values| 1.0 / values.max(1) as f64)
     };

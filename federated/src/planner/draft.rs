@@ -1,6 +1,7 @@
 //! The fragment of one table, column by column: what its owner computes alone.
 
-use super::block::{self, Relation};
+use super::block::Relation;
+use super::columns;
 use super::emit::{self, Place};
 use super::order::Shape;
 use super::sql::{Tables, schema_of};
@@ -73,7 +74,11 @@ impl<'a> Draft<'a> {
 
     /// A column of each row (or group): its position.
     pub(super) fn value(&mut self, expr: &Expr, encoding: Encoding) -> Result<ColumnRef> {
-        let (sql, label) = (self.sql(expr)?, self.label(expr)?);
+        let (mut sql, label) = (self.sql(expr)?, self.label(expr)?);
+        // To the engine a cast has the name of what it casts; grouping by both fails.
+        if self.shape.grouped && matches!(expr, Expr::Cast(_)) {
+            sql = format!("coalesce({sql})");
+        }
         Ok(self.column(sql, label, encoding, false))
     }
 
@@ -221,7 +226,7 @@ impl<'a> Draft<'a> {
 
     fn text(&self, expr: &Expr, write: &dyn Fn(&str) -> String) -> Result<String> {
         emit::emit(expr, Place::Row, &|column: &Column| {
-            let id = block::base(column)
+            let id = columns::base(column)
                 .ok_or_else(|| Error::new(Code::Internal, "a column of the plan is not bound"))?;
             Ok(write(&self.catalogued(id.column)?.name))
         })

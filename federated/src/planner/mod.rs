@@ -5,10 +5,12 @@
 //! | `sql` | parses and types the query against published schemas alone |
 //! | `diagnose` | the engine's errors as ours: position, near misses, never a literal |
 //! | `block` | the engine's logical plan to one normalised query block |
+//! | `columns` | references of that block |
 //! | `emit` | expressions back to SQL text, a small normal form |
 //! | `predicate` | conditions across departments to comparisons and flags |
 //! | `rules` | which rules a query uses: thresholds, leakage, computing parties |
 //! | `order` | join orders and strategies |
+//! | `keys` | join keys and what they make certain |
 //! | `draft` | the fragment of one table, column by column |
 //! | `conditions` | who evaluates which condition, what joins on what, grains |
 //! | `assemble` | strategy, parties, fragments, operators |
@@ -23,11 +25,13 @@
 mod assemble;
 mod block;
 mod cells;
+mod columns;
 mod conditions;
 mod cost;
 mod diagnose;
 mod draft;
 mod emit;
+mod keys;
 mod order;
 mod predicate;
 mod release;

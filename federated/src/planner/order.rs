@@ -3,7 +3,8 @@
 //! An equality class is a set of columns, at most one of each table, that a query makes equal. Two
 //! tables join on all classes that both have.
 
-use super::block::{Block, ColumnId};
+use super::block::Block;
+use super::columns::ColumnId;
 use super::sql::Query;
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeSet;

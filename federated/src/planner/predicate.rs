@@ -4,7 +4,8 @@
 //! NOT is pushed to the leaves: a leaf that is NULL is "not true" on both sides of it, as SQL has it
 //! for a WHERE clause.
 
-use super::block::{self, Block};
+use super::block::Block;
+use super::columns;
 use super::sql::Query;
 use crate::error::{Code, Error, Result};
 use crate::plan::Comparator;
@@ -89,7 +90,7 @@ impl Lowering<'_> {
                 format!("a condition of the SQL nests deeper than {MAX_DEPTH} levels"),
             ));
         }
-        let relations = block::relations_of(expr);
+        let relations = columns::relations_of(expr);
         if let [] | [_] = relations.as_slice() {
             let expr = if negated {
                 Expr::Not(Box::new(expr.clone()))
@@ -107,7 +108,7 @@ impl Lowering<'_> {
             Expr::BinaryExpr(binary) => match binary.op {
                 Operator::And | Operator::Or => {
                     let all = (binary.op == Operator::And) != negated;
-                    let parts = block::split(expr.clone(), binary.op)
+                    let parts = columns::split(expr.clone(), binary.op)
                         .iter()
                         .map(|part| self.lower(part, negated, depth + 1))
                         .collect::<Result<Vec<_>>>()?;
@@ -170,7 +171,7 @@ impl Lowering<'_> {
 
     fn compare(&self, comparator: Comparator, left: &Expr, right: &Expr) -> Result<Condition> {
         let (left_relations, right_relations) =
-            (block::relations_of(left), block::relations_of(right));
+            (columns::relations_of(left), columns::relations_of(right));
         let (l, r) = match (left_relations.as_slice(), right_relations.as_slice()) {
             ([l], [r]) if l != r => (*l, *r),
             // Both sides of one table, or one side constant: its owner compares alone.
@@ -229,7 +230,7 @@ impl Lowering<'_> {
     }
 
     fn at_column(&self, error: Error, expr: &Expr) -> Error {
-        let place = block::base_columns(expr).first().and_then(|id| {
+        let place = columns::base_columns(expr).first().and_then(|id| {
             let relation = self.block.relations.get(id.relation)?;
             let column = relation.table.columns.get(id.column)?;
             self.query.find_column(None, &column.name)

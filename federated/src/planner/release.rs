@@ -1,7 +1,8 @@
 //! The last step: projection, HAVING, ORDER BY and LIMIT over guarded values, as SQL over the table
 //! `released` with columns `r0, r1, ...`: group keys first, aggregates after them.
 
-use super::block::{self, Above, Block};
+use super::block::Block;
+use super::columns::{self, Above};
 use super::conditions::product;
 use super::emit::{self, Place};
 use super::sql::{Tables, schema_of};
@@ -141,7 +142,7 @@ fn text(block: &Block, projection: &[Expr]) -> Result<String> {
         emit::emit(
             expr,
             Place::Released,
-            &|column: &Column| match block::above(column) {
+            &|column: &Column| match columns::above(column) {
                 Some(Above::Group(group)) => Ok(format!("r{group}")),
                 Some(Above::Cell(cell)) => Ok(format!("r{}", groups + cell)),
                 None => Err(Error::new(
@@ -176,7 +177,7 @@ fn text(block: &Block, projection: &[Expr]) -> Result<String> {
     let mut order = Vec::new();
     for item in &block.sort {
         // A constant orders nothing, and would be read as an ordinal.
-        if block::above_columns(&item.expr).is_empty() {
+        if columns::above_columns(&item.expr).is_empty() {
             continue;
         }
         let key = emit(&item.expr)?;

@@ -2,7 +2,8 @@
 //! `output`, and not plannable yet where they do.
 
 use super::Request;
-use super::block::{self, Block, ColumnId};
+use super::block::Block;
+use super::columns::{self, ColumnId};
 use super::rules;
 use super::sql::Query;
 use crate::catalog::Column;
@@ -15,7 +16,7 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
     let shown: Vec<ColumnId> = block
         .projection
         .iter()
-        .flat_map(block::base_columns)
+        .flat_map(columns::base_columns)
         .collect();
     let mut denials = Vec::new();
     for id in shown {

@@ -2,8 +2,9 @@
 //!
 //! This is the planner's guess, so that its plan passes; the owners decide with their own rules.
 
-use super::block::{Above, Block, Function};
-use super::{Federation, block};
+use super::Federation;
+use super::block::{Block, Function};
+use super::columns::{self, Above};
 use crate::error::{Denial, Error, Result};
 use crate::plan::PartyIndex;
 use crate::policy::{AggregateFunction, Leakage, Level, Policy, Rule, Use};
@@ -33,11 +34,11 @@ pub(super) struct Demands {
 /// Every use that a query makes of base columns. `filters` and `keys` are those of its final form.
 pub(super) fn uses(
     block: &Block,
-    keys: &[block::ColumnId],
+    keys: &[columns::ColumnId],
     filters: &[&Expr],
 ) -> BTreeSet<ColumnUse> {
     let mut uses = BTreeSet::new();
-    let mut add = |id: block::ColumnId, asked: Use| {
+    let mut add = |id: columns::ColumnId, asked: Use| {
         uses.insert(ColumnUse {
             relation: id.relation,
             column: id.column,
@@ -47,7 +48,7 @@ pub(super) fn uses(
     for id in keys {
         add(*id, Use::JoinKey);
     }
-    for id in filters.iter().flat_map(|expr| block::base_columns(expr)) {
+    for id in filters.iter().flat_map(|expr| columns::base_columns(expr)) {
         add(id, Use::Filter);
     }
     for id in &block.groups {
@@ -58,7 +59,7 @@ pub(super) fn uses(
             .calls
             .get(cell)
             .and_then(|call| call.argument.as_ref())
-            .map(block::base_columns)
+            .map(columns::base_columns)
             .unwrap_or_default()
     };
     for (cell, call) in block.calls.iter().enumerate() {
@@ -82,7 +83,7 @@ pub(super) fn uses(
     let conditions = block.having.iter().map(|expr| (expr, Use::Having));
     let orders = block.sort.iter().map(|item| (&item.expr, Use::SortKey));
     for (expr, asked) in conditions.chain(orders) {
-        for item in block::above_columns(expr) {
+        for item in columns::above_columns(expr) {
             match item {
                 Above::Cell(cell) => {
                     for id in arguments(cell) {
