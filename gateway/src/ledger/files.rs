@@ -2,6 +2,7 @@
 
 use super::layout::{self, HEIGHT, TILE};
 use super::{corrupt, layout::CHECKPOINT};
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,6 +22,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Held as long as this process may write.
     _lock: Option<File>,
+    /// Files read ahead, by name: those that a gateway that appends meanwhile would remove.
+    edge: BTreeMap<String, Vec<u8>>,
 }
 
 impl Folder {
@@ -53,6 +56,7 @@ impl Folder {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
                 _lock: Some(lock),
+                edge: BTreeMap::new(),
             }),
             Err(TryLockError::WouldBlock) => {
                 Err(wrong("another gateway has it open; end that one first"))
@@ -66,7 +70,20 @@ impl Folder {
         Self {
             path: path.to_owned(),
             _lock: None,
+            edge: BTreeMap::new(),
         }
+    }
+
+    /// Reads ahead the partial files of a tree of `size` leaves; all others stay for ever.
+    pub(super) fn read_edge(&mut self, size: u64) -> Result<()> {
+        self.edge.clear();
+        let mut edge = BTreeMap::new();
+        for name in layout::partial_files(size) {
+            let bytes = self.read(&name)?;
+            edge.insert(name, bytes);
+        }
+        self.edge = edge;
+        Ok(())
     }
 
     /// Whether nothing has been committed here. A folder with tiles but without a checkpoint is not
@@ -86,6 +103,9 @@ impl Folder {
 
     /// Reads a file of the ledger.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
+        if let Some(bytes) = self.edge.get(name) {
+            return Ok(bytes.clone());
+        }
         let path = self.path.join(name);
         let wrong = |what: &str| corrupt(format!("{}: {what}", path.display()));
         let file = File::open(&path).map_err(|error| wrong(&error.kind().to_string()))?;
@@ -246,8 +266,8 @@ impl TileReader for Folder {
         tiles
             .iter()
             .map(|tile| {
-                let name = layout::tile_path(tile);
-                std::fs::read(self.path.join(name)).map_err(|_| tlog_tiles::Error::InvalidTile)
+                self.read(&layout::tile_path(tile))
+                    .map_err(|_| tlog_tiles::Error::InvalidTile)
             })
             .collect()
     }

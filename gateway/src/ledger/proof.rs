@@ -5,7 +5,8 @@
 //! refused.
 
 use super::files::Folder;
-use super::{Head, LogKey, corrupt, layout, leaf, verify};
+use super::verify::Opened;
+use super::{Head, LogKey, corrupt, layout, leaf};
 use crate::identity::PublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -59,10 +60,12 @@ pub fn prove(path: &Path, query: &str) -> Result<Proof> {
             "a query id has 8 to 64 hexadecimal digits",
         ));
     }
-    let folder = Folder::for_reading(path);
-    let log = verify::log_key(&folder, None)?;
-    let checkpoint = folder.read(layout::CHECKPOINT)?;
-    let head = log.open(&checkpoint)?;
+    let Opened {
+        folder,
+        log,
+        checkpoint,
+        head,
+    } = Opened::new(path, None)?;
     let found = find(&folder, head, &query)?;
     let run = single_run(&found, &query)?;
     let reader = TileHashReader::new(head.size, Hash(head.root), &folder);

@@ -384,6 +384,31 @@ fn an_interrupted_append_is_undone_and_a_lost_commitment_is_not() {
 }
 
 #[test]
+fn a_ledger_is_verified_and_proven_while_it_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let identity = identity();
+    let mut ledger = Ledger::open(folder.path(), Arc::clone(&identity)).unwrap();
+    ledger.append_all(&leaves(0, 250)).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for index in 250..280 {
+                ledger.append_all(&leaves(index, 1)).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let mut size = 0;
+        while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            let report = verify(folder.path(), Some(identity.public_key())).unwrap();
+            assert!(report.size >= size);
+            size = report.size;
+            let proof = prove(folder.path(), &hex::encode(RUN.0)).unwrap();
+            proof.check(Some(identity.public_key())).unwrap();
+        }
+    });
+}
+
+#[test]
 fn files_that_no_ledger_writes_are_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();

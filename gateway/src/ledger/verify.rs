@@ -2,15 +2,15 @@
 
 use super::files::Folder;
 use super::layout::{self, TILE};
-use super::{LogKey, corrupt, leaf};
+use super::{Head, LogKey, corrupt, leaf};
 use crate::identity::PublicKey;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tlog_tiles::{EMPTY_HASH, Hash, Tile, node_hash, record_hash};
 use veilgate_federated::error::{Error, Result};
 
-/// How often a ledger that grows while it is read is read again.
-const TRIES: usize = 20;
+/// How often the newest checkpoint of a growing ledger is tried for.
+const TRIES: usize = 100;
 
 /// What was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,23 +35,52 @@ pub struct Report {
 /// # Errors
 /// `LedgerCorrupt` with what does not fit, and in which file.
 pub fn verify(path: &Path, key: Option<PublicKey>) -> Result<Report> {
-    let folder = Folder::for_reading(path);
-    let mut tries = 0;
-    loop {
-        let checkpoint = folder.read(layout::CHECKPOINT)?;
-        let outcome = verify_once(&folder, &checkpoint, key);
-        tries += 1;
-        // A gateway that appended meanwhile has replaced partial files: read the newer tree.
-        let grown =
-            outcome.is_err() && tries < TRIES && folder.read(layout::CHECKPOINT)? != checkpoint;
-        if !grown {
-            return outcome;
+    verify_once(&Opened::new(path, key)?)
+}
+
+/// A ledger as one checkpoint has it, although a gateway may go on appending.
+pub(super) struct Opened {
+    pub(super) folder: Folder,
+    pub(super) log: LogKey,
+    pub(super) checkpoint: Vec<u8>,
+    pub(super) head: Head,
+}
+
+impl Opened {
+    /// Reads the newest checkpoint, checks its signature, and reads ahead what may go away.
+    pub(super) fn new(path: &Path, key: Option<PublicKey>) -> Result<Self> {
+        let mut folder = Folder::for_reading(path);
+        let log = log_key(&folder, key)?;
+        let mut tries = 1;
+        loop {
+            let checkpoint = folder.read(layout::CHECKPOINT)?;
+            let head = log.open(&checkpoint).map_err(|error| {
+                let file = folder.path().join(layout::CHECKPOINT);
+                corrupt(format!("{}: {}", file.display(), error.message))
+            })?;
+            match folder.read_edge(head.size) {
+                Ok(()) => {
+                    return Ok(Self {
+                        folder,
+                        log,
+                        checkpoint,
+                        head,
+                    });
+                }
+                // Gone because there is a newer checkpoint by now?
+                Err(error) => {
+                    if tries == TRIES || folder.read(layout::CHECKPOINT)? == checkpoint {
+                        return Err(error);
+                    }
+                    tries += 1;
+                }
+            }
         }
     }
 }
 
 /// The key beside a ledger, checked against the one given.
-pub(super) fn log_key(folder: &Folder, key: Option<PublicKey>) -> Result<LogKey> {
+fn log_key(folder: &Folder, key: Option<PublicKey>) -> Result<LogKey> {
     let file = folder.path().join(layout::KEY);
     let wrong = |what: &str| corrupt(format!("{}: {what}", file.display()));
     let line = folder.read(layout::KEY)?;
@@ -66,12 +95,10 @@ pub(super) fn log_key(folder: &Folder, key: Option<PublicKey>) -> Result<LogKey>
     Ok(log)
 }
 
-fn verify_once(folder: &Folder, checkpoint: &[u8], key: Option<PublicKey>) -> Result<Report> {
-    let log = log_key(folder, key)?;
-    let head = log.open(checkpoint).map_err(|error| {
-        let file = folder.path().join(layout::CHECKPOINT);
-        corrupt(format!("{}: {}", file.display(), error.message))
-    })?;
+fn verify_once(opened: &Opened) -> Result<Report> {
+    let Opened {
+        folder, log, head, ..
+    } = opened;
     let mut tree = Tree {
         folder,
         levels: Vec::new(),
