@@ -22,6 +22,9 @@ pub struct Context {
     profile: LinkProfile,
     cancel: Arc<AtomicBool>,
     progress: Option<Progress>,
+    /// Everything opened, for the tests that it tells nothing.
+    #[cfg(test)]
+    pub(crate) opened: Vec<u64>,
 }
 
 impl std::fmt::Debug for Context {
@@ -58,6 +61,8 @@ impl Context {
             profile,
             cancel,
             progress: None,
+            #[cfg(test)]
+            opened: Vec::new(),
         })
     }
 

@@ -7,7 +7,7 @@
 
 mod transpose;
 
-pub use transpose::{transpose64, transpose64_many};
+use transpose::{Block, transpose_block};
 
 /// Words that a plane of `rows` bits takes.
 #[must_use]
@@ -42,21 +42,65 @@ pub fn to_planes(rows_in: &[u64], rows: usize, width: usize) -> Vec<u64> {
 
 /// As [`to_planes`], into `planes`.
 pub fn to_planes_into(rows_in: &[u64], rows: usize, width: usize, planes: &mut [u64]) {
-    let words = plane_words(rows);
     let stride = row_words(width);
-    let mut tile = [0; 64];
-    for lane in 0..stride {
-        let bits = (width - lane * 64).min(64);
-        for word in 0..words {
-            let count = (rows - word * 64).min(64);
-            let source = &rows_in[word * 64 * stride..(word * 64 + count) * stride];
-            for (slot, row) in tile.iter_mut().zip(source.chunks_exact(stride)) {
-                *slot = row[lane];
+    let records = rows_in.chunks_exact(stride).take(rows);
+    planes_from(records, rows, width, planes);
+}
+
+/// As [`to_planes_into`], of the rows at `index` in that order.
+pub(crate) fn gather_planes_into(rows_in: &[u64], index: &[u32], width: usize, planes: &mut [u64]) {
+    match row_words(width) {
+        1 => {
+            let records = index
+                .iter()
+                .map(|&i| std::slice::from_ref(&rows_in[i as usize]));
+            planes_from(records, index.len(), width, planes);
+        }
+        stride => {
+            let records = index
+                .iter()
+                .map(|&i| &rows_in[i as usize * stride..][..stride]);
+            planes_from(records, index.len(), width, planes);
+        }
+    }
+}
+
+/// Planes of row-major records; 512 rows at a time, so that a plane gets a cache line at a time.
+#[inline(always)]
+fn planes_from<'w>(
+    mut records: impl Iterator<Item = &'w [u64]>,
+    rows: usize,
+    width: usize,
+    planes: &mut [u64],
+) {
+    let words = plane_words(rows);
+    let mut blocks: Vec<Block> = vec![[[0; 8]; 64]; row_words(width)];
+    for first in (0..words).step_by(8) {
+        let count = (words - first).min(8);
+        for t in 0..count {
+            let full = (rows - (first + t) * 64).min(64);
+            for (i, record) in records.by_ref().take(full).enumerate() {
+                for (block, &word) in blocks.iter_mut().zip(record) {
+                    block[i][t] = word;
+                }
             }
-            tile[count..].fill(0);
-            transpose64(&mut tile);
-            for (bit, &slot) in tile.iter().enumerate().take(bits) {
-                planes[(lane * 64 + bit) * words + word] = slot;
+            for block in &mut blocks {
+                for line in &mut block[full..] {
+                    line[t] = 0;
+                }
+            }
+        }
+        for (lane, block) in blocks.iter_mut().enumerate() {
+            transpose_block(block);
+            let bits = (width - lane * 64).min(64);
+            for (bit, line) in block.iter().enumerate().take(bits) {
+                let at = (lane * 64 + bit) * words + first;
+                if count == 8 {
+                    // Of known length: one vector store.
+                    planes[at..at + 8].copy_from_slice(line);
+                } else {
+                    planes[at..at + count].copy_from_slice(&line[..count]);
+                }
             }
         }
     }
@@ -68,19 +112,25 @@ pub fn to_rows(planes: &[u64], rows: usize, width: usize) -> Vec<u64> {
     let words = plane_words(rows);
     let stride = row_words(width);
     let mut out = vec![0; rows * stride];
-    let mut tile = [0; 64];
-    for lane in 0..stride {
-        let bits = (width - lane * 64).min(64);
-        for word in 0..words {
-            for (bit, slot) in tile.iter_mut().enumerate().take(bits) {
-                *slot = planes[(lane * 64 + bit) * words + word];
+    let mut block: Block = [[0; 8]; 64];
+    for first in (0..words).step_by(8) {
+        let count = (words - first).min(8);
+        for lane in 0..stride {
+            let bits = (width - lane * 64).min(64);
+            for (bit, line) in block.iter_mut().enumerate() {
+                if bit < bits {
+                    let at = (lane * 64 + bit) * words + first;
+                    line[..count].copy_from_slice(&planes[at..at + count]);
+                } else {
+                    line.fill(0);
+                }
             }
-            tile[bits..].fill(0);
-            transpose64(&mut tile);
-            let count = (rows - word * 64).min(64);
-            let target = &mut out[word * 64 * stride..(word * 64 + count) * stride];
-            for (row, &slot) in target.chunks_exact_mut(stride).zip(&tile) {
-                row[lane] = slot;
+            transpose_block(&mut block);
+            for t in 0..count {
+                let from = (first + t) * 64;
+                for (i, line) in block.iter().enumerate().take((rows - from).min(64)) {
+                    out[(from + i) * stride + lane] = line[t];
+                }
             }
         }
     }
@@ -150,7 +200,7 @@ mod tests {
                 let stride = row_words(width);
                 let mut rows_in = words(rows * stride, (rows * 1000 + width) as u64);
                 for row in rows_in.chunks_exact_mut(stride) {
-                    if width % 64 != 0 {
+                    if !width.is_multiple_of(64) {
                         row[stride - 1] &= (1 << (width % 64)) - 1;
                     }
                 }

@@ -46,11 +46,13 @@ pub fn less_than(
     Ok(BitColumn::make(1, x.rows(), a, b))
 }
 
-/// My components of the planes of one side.
+/// My components of the planes of one side; plane `i` begins at word `i * stride`, so that a prefix of
+/// the rows can be compared in place.
 #[derive(Clone, Copy)]
 pub(crate) struct Operand<'p> {
     pub(crate) a: &'p [u64],
     pub(crate) b: &'p [u64],
+    pub(crate) stride: usize,
 }
 
 impl<'p> Operand<'p> {
@@ -58,6 +60,7 @@ impl<'p> Operand<'p> {
         Self {
             a: &column.a,
             b: &column.b,
+            stride: column.words(),
         }
     }
 }
@@ -145,10 +148,10 @@ impl Comparison {
                     } else {
                         (segment - active + 1, false)
                     };
-                    let at = (group * self.group + bit) * words + offset;
-                    let n = tile.len();
-                    let (xa, xb) = (&x.a[at..at + n], &x.b[at..at + n]);
-                    let (ya, yb) = (&y.a[at..at + n], &y.b[at..at + n]);
+                    let (bit, n) = (group * self.group + bit, tile.len());
+                    let (at_x, at_y) = (bit * x.stride + offset, bit * y.stride + offset);
+                    let (xa, xb) = (&x.a[at_x..at_x + n], &x.b[at_x..at_x + n]);
+                    let (ya, yb) = (&y.a[at_y..at_y + n], &y.b[at_y..at_y + n]);
                     if is_less {
                         let at = group * words + offset;
                         let (la, lb) = (&less.a[at..at + n], &less.b[at..at + n]);
@@ -171,7 +174,7 @@ impl Comparison {
                 },
             )?;
             for group in 0..active {
-                let at = (group * self.group + bit) * words;
+                let at = (group * self.group + bit) * y.stride;
                 let range = group * words..(group + 1) * words;
                 xor_of(
                     &mut less.a[range.clone()],
@@ -186,10 +189,12 @@ impl Comparison {
             }
             if bit == 0 {
                 for group in 1..active {
-                    let at = group * self.group * words;
+                    let (at_x, at_y) =
+                        (group * self.group * x.stride, group * self.group * y.stride);
                     for i in 0..words {
-                        same.a[(group - 1) * words + i] = x.a[at + i] ^ y.a[at + i] ^ one.a;
-                        same.b[(group - 1) * words + i] = x.b[at + i] ^ y.b[at + i] ^ one.b;
+                        let to = (group - 1) * words + i;
+                        same.a[to] = x.a[at_x + i] ^ y.a[at_y + i] ^ one.a;
+                        same.b[to] = x.b[at_x + i] ^ y.b[at_y + i] ^ one.b;
                     }
                 }
             } else {

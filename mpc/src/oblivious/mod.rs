@@ -11,3 +11,6 @@ pub mod join;
 pub mod scan;
 pub mod shuffle;
 pub mod sort;
+
+#[cfg(test)]
+mod transcripts;

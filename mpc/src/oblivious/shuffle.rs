@@ -368,6 +368,9 @@ fn narrow_lane<T: Lane>(
     Ok((widen(a), widen(b)))
 }
 
+/// Two components of some words.
+type Components<G> = (Vec<<G as Group>::Element>, Vec<<G as Group>::Element>);
+
 /// My part in one passage. `a` knows the first and second factor, `b` the first and third, `c` the
 /// second and third. Gathers compose as `out[j] = in[g[j]]`.
 struct Route {
@@ -400,7 +403,7 @@ impl Route {
         x: &[G::Element],
         y: &[G::Element],
         stride: usize,
-    ) -> Result<(Vec<G::Element>, Vec<G::Element>)> {
+    ) -> Result<Components<G>> {
         let (count, me) = (x.len(), ctx.role());
         let (to_b, to_c, reshare) = (step.narrow("x"), step.narrow("y"), step.narrow("reshare"));
         let (ab, ac, bc) = (

@@ -14,7 +14,7 @@
 //! words. Leakage: none beyond n. Semi-honest.
 
 use super::shuffle::{Permutation, Shuffle, gather, permute_table};
-use crate::bits::{plane_words, row_words, to_planes_into};
+use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
 use crate::circuit::{Comparison, Gates, Operand};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -129,6 +129,9 @@ struct Quicksort {
     records: Records,
     /// The shuffled row at each position.
     order: Vec<u32>,
+    /// What is being compared.
+    left: Planes,
+    right: Planes,
 }
 
 impl Quicksort {
@@ -137,6 +140,8 @@ impl Quicksort {
         Self {
             records,
             order: (0_u32..).take(rows).collect(),
+            left: Planes::default(),
+            right: Planes::default(),
         }
     }
 
@@ -159,7 +164,7 @@ impl Quicksort {
 
     /// The pivots of all partitions in ascending order, as positions, concatenated: all pairs.
     fn rank_pivots(
-        &self,
+        &mut self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[Partition],
@@ -174,10 +179,9 @@ impl Quicksort {
         }
         let mut bits = Vec::with_capacity(plane_words(pairs.len()));
         for (batch, pairs) in pairs.chunks(BATCH).enumerate() {
-            let left: Vec<u32> = pairs.iter().map(|p| p.0).collect();
-            let right: Vec<u32> = pairs.iter().map(|p| p.1).collect();
-            let left = self.records.planes_of(&left);
-            bits.extend(self.compare(ctx, &step.at("batch", batch), &left, &right)?);
+            let (left, right): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+            self.left.fill(&self.records, &left);
+            bits.extend(self.compare(ctx, &step.at("batch", batch), &right)?);
         }
         let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots).sum());
         let mut ranks = Vec::new();
@@ -202,51 +206,49 @@ impl Quicksort {
         Ok(sorted)
     }
 
-    /// For every row of every searched partition, how many pivots it is not below. The entries of the
-    /// pivots themselves are of no use.
+    /// For every row of every searched partition, in the order of [`searched`], how many pivots it is
+    /// not below. The entries of the pivots themselves are of no use.
     fn search(
-        &self,
+        &mut self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[Partition],
-        ranks: &[u32],
+        sorted: &[u32],
     ) -> Result<Vec<u32>> {
-        // One entry a row: where its partition's sorted pivots begin, and how many there are.
         let mut rows = Vec::new();
-        let mut base = 0;
-        for p in partitions {
-            if p.is_searched() {
-                rows.extend(
-                    (p.start..p.start + p.len)
-                        .map(|r| (position(r), position(base), position(p.pivots))),
-                );
-            }
-            base += p.pivots;
+        for (p, base) in searched(partitions) {
+            rows.extend((p.start..p.start + p.len).map(|row| Search {
+                row: position(row),
+                base: position(base),
+                half: position(p.pivots.div_ceil(2)),
+            }));
         }
         let mut found = Vec::with_capacity(rows.len());
-        for (batch, rows) in rows.chunks(BATCH).enumerate() {
+        for (batch, rows) in rows.chunks_mut(BATCH).enumerate() {
             let step = step.at("batch", batch);
-            let positions: Vec<u32> = rows.iter().map(|r| r.0).collect();
-            let left = self.records.planes_of(&positions);
-            let mut low = vec![0_u32; rows.len()];
-            let deepest = rows.iter().map(|r| r.2).max().unwrap_or(0);
-            let rounds = (deepest + 1).trailing_zeros();
-            let mut right = vec![0; rows.len()];
-            for round in 0..rounds {
-                // In a partition of fewer pivots the search is over earlier; it then compares idly.
-                let probe = |low: u32, pivots: u32| low + ((pivots + 1) >> (round + 1)).max(1) - 1;
-                for ((target, row), &low) in right.iter_mut().zip(rows).zip(&low) {
-                    let at = probe(low, row.2).min(row.2 - 1);
-                    *target = ranks[(row.1 + at) as usize];
+            let positions: Vec<u32> = rows.iter().map(|r| r.row).collect();
+            self.left.fill(&self.records, &positions);
+            let bases: Vec<u32> = rows.iter().map(|r| r.base).collect();
+            let mut right = positions;
+            for round in 0.. {
+                // Partitions of more pivots come first, so those still searching are a prefix.
+                let active = rows.partition_point(|r| r.half > 0);
+                if active == 0 {
+                    break;
                 }
-                let less = self.compare(ctx, &step.at("round", round as usize), &left, &right)?;
-                for (i, (low, row)) in low.iter_mut().zip(rows).enumerate() {
-                    let half = (row.2 + 1) >> (round + 1);
-                    let below = (less[i / 64] >> (i % 64) & 1) == 1;
-                    *low += if below { 0 } else { half };
+                right.clear();
+                let probes = rows[..active]
+                    .iter()
+                    .map(|r| sorted[(r.base + r.half - 1) as usize]);
+                right.extend(probes);
+                let less = self.compare(ctx, &step.at("round", round), &right)?;
+                for (i, r) in rows[..active].iter_mut().enumerate() {
+                    let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
+                    r.base += r.half * above;
+                    r.half /= 2;
                 }
             }
-            found.extend(low);
+            found.extend(rows.iter().zip(bases).map(|(r, base)| r.base - base));
         }
         Ok(found)
     }
@@ -259,18 +261,20 @@ impl Quicksort {
         buckets: &[u32],
     ) -> Vec<Partition> {
         let mut gathered: Vec<u32> = (0_u32..).take(self.order.len()).collect();
-        let mut left = Vec::new();
-        let (mut base, mut searched) = (0, 0);
-        let (mut counts, mut starts) = (Vec::new(), Vec::new());
+        let mut base = 0;
         for p in partitions {
-            let sorted = &ranks[base..base + p.pivots];
-            base += p.pivots;
             if !p.is_searched() {
-                gathered[p.start..p.start + p.len].copy_from_slice(sorted);
-                continue;
+                gathered[p.start..p.start + p.len].copy_from_slice(&ranks[base..base + p.len]);
             }
-            let mine = &buckets[searched..searched + p.len];
-            searched += p.len;
+            base += p.pivots;
+        }
+        let mut left = Vec::new();
+        let (mut counts, mut starts) = (Vec::new(), Vec::new());
+        let mut at_bucket = 0;
+        for (p, base) in searched(partitions) {
+            let sorted = &ranks[base..base + p.pivots];
+            let mine = &buckets[at_bucket..at_bucket + p.len];
+            at_bucket += p.len;
             counts.clear();
             counts.resize(p.pivots + 1, 0_usize);
             for &bucket in &mine[p.pivots..] {
@@ -301,21 +305,15 @@ impl Quicksort {
         left
     }
 
-    /// Opens whether the rows in `left` are below the rows at `right`, a bit a pair, packed.
-    fn compare(
-        &self,
-        ctx: &mut Context,
-        step: &Step,
-        left: &Planes,
-        right: &[u32],
-    ) -> Result<Vec<u64>> {
-        let right = self.records.planes_of(right);
-        let width = self.records.width;
-        let comparison = Comparison::choose(ctx.profile(), width, left.rows);
+    /// Opens whether the first rows of `self.left` are below the rows at `right`, a bit a pair, packed.
+    fn compare(&mut self, ctx: &mut Context, step: &Step, right: &[u32]) -> Result<Vec<u64>> {
+        let rows = right.len();
+        self.right.fill(&self.records, right);
+        let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
         let mut gates = Gates::new(ctx, step)?;
-        let (x, y) = (left.operand(), right.operand());
-        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(left.rows), x, y)?;
-        let mask = crate::bits::tail_mask(left.rows);
+        let (x, y) = (self.left.operand(), self.right.operand());
+        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), x, y)?;
+        let mask = tail_mask(rows);
         for component in [&mut a, &mut b] {
             if let Some(last) = component.last_mut() {
                 *last &= mask;
@@ -327,7 +325,30 @@ impl Quicksort {
     }
 }
 
-/// Planes of some records.
+/// One row's binary search among the sorted pivots from `base`: `2 half - 1` of them are left.
+struct Search {
+    row: u32,
+    base: u32,
+    half: u32,
+}
+
+/// The partitions that need a search, those of most pivots first, each with where its sorted pivots
+/// begin.
+fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
+    let mut base = 0;
+    let mut out = Vec::new();
+    for &p in partitions {
+        if p.is_searched() {
+            out.push((p, base));
+        }
+        base += p.pivots;
+    }
+    out.sort_by_key(|(p, _)| std::cmp::Reverse(p.pivots));
+    out
+}
+
+/// Planes of some records; the memory is kept from one use to the next.
+#[derive(Default)]
 struct Planes {
     a: Vec<u64>,
     b: Vec<u64>,
@@ -335,32 +356,24 @@ struct Planes {
 }
 
 impl Planes {
+    /// The records at `positions`, in that order.
+    fn fill(&mut self, records: &Records, positions: &[u32]) {
+        self.rows = positions.len();
+        let words = records.width * plane_words(self.rows);
+        for (planes, words_in) in [(&mut self.a, &records.a), (&mut self.b, &records.b)] {
+            if planes.len() < words {
+                planes.resize(words, 0);
+            }
+            gather_planes_into(words_in, positions, records.width, &mut planes[..words]);
+        }
+    }
+
     fn operand(&self) -> Operand<'_> {
         Operand {
             a: &self.a,
             b: &self.b,
+            stride: plane_words(self.rows),
         }
-    }
-}
-
-impl Records {
-    fn planes_of(&self, positions: &[u32]) -> Planes {
-        let rows = positions.len();
-        let words = self.width * plane_words(rows);
-        let (mut a, mut b) = (vec![0; words], vec![0; words]);
-        to_planes_into(
-            &gather(&self.a, positions, self.stride),
-            rows,
-            self.width,
-            &mut a,
-        );
-        to_planes_into(
-            &gather(&self.b, positions, self.stride),
-            rows,
-            self.width,
-            &mut b,
-        );
-        Planes { a, b, rows }
     }
 }
 

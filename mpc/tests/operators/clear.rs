@@ -27,7 +27,7 @@ pub(crate) fn bits(stream: &mut Stream, width: usize, rows: usize, distinct: u64
             row[0] = value;
             row[stride - 1] |= value << 3;
         }
-        if width % 64 != 0 {
+        if !width.is_multiple_of(64) {
             row[stride - 1] &= (1 << (width % 64)) - 1;
         }
     }
