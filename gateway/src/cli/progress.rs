@@ -10,7 +10,8 @@ use veilgate_proto::analyst::v1::Progress as Event;
 /// The progress of one query.
 pub struct Progress {
     view: View,
-    phase: String,
+    /// Phases that have had their line; the gateways' events come in any order.
+    told: Vec<String>,
 }
 
 enum View {
@@ -37,7 +38,7 @@ impl Progress {
         };
         Self {
             view,
-            phase: String::new(),
+            told: Vec::new(),
         }
     }
 
@@ -46,10 +47,13 @@ impl Progress {
         match &self.view {
             View::Quiet => {}
             View::Bar(bar) => bar.set_message(line(event)),
-            View::Lines if event.phase != self.phase => say(&line(event)),
-            View::Lines => {}
+            View::Lines => {
+                if !self.told.contains(&event.phase) {
+                    self.told.push(event.phase.clone());
+                    say(&line(event));
+                }
+            }
         }
-        self.phase.clone_from(&event.phase);
     }
 }
 

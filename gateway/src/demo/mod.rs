@@ -90,7 +90,7 @@ async fn show(args: &DemoArgs, common: &Common) -> Result<()> {
         drop(sandbox);
         return query::show(&answer, common);
     }
-    tour::walk(&mut sandbox, args).await
+    tour::walk(&mut sandbox, args, common.quiet).await
 }
 
 /// Writes the generated tables, catalogues and policies below `dir`, in sandbox form.

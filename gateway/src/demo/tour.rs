@@ -25,16 +25,16 @@ SELECT r.name, i.taxable_income
 FROM civil.residents r JOIN tax.income i ON r.person_id = i.person_id
 WHERE i.taxable_income > 1000000";
 
-pub(super) async fn walk(sandbox: &mut Sandbox, args: &DemoArgs) -> Result<()> {
+pub(super) async fn walk(sandbox: &mut Sandbox, args: &DemoArgs, quiet: bool) -> Result<()> {
     print(&introduction(sandbox, args))?;
-    let answer = first_result(sandbox).await?;
+    let answer = first_result(sandbox, quiet).await?;
     explanation(sandbox).await?;
     refusal(sandbox).await?;
     print(&heading(
         4,
         "The proof",
-        "Every gateway keeps a tamper-evident ledger. What yours says of query 1 is one file, \
-         which anybody can verify\noffline with that gateway's public key.",
+        "Every gateway keeps a tamper-evident ledger. What yours says of query 1 is one\n\
+         file, which anybody can verify offline with that gateway's public key.",
     ))?;
     proof::show(sandbox, &answer.query_id)?;
     print(&going_on())
@@ -42,9 +42,10 @@ pub(super) async fn walk(sandbox: &mut Sandbox, args: &DemoArgs) -> Result<()> {
 
 fn introduction(sandbox: &Sandbox, args: &DemoArgs) -> String {
     format!(
-        "\nFour gateways run on this machine, each a process with its own folder, keys and ledger:\n\
-         {} hold generated data ({} residents), {} is neutral and holds none.\n\
-         You are {}: your gateway receives results, and nobody else.\n",
+        "\nFour gateways run on this machine, each a process with its own folder, keys\n\
+         and ledger: {} hold generated data ({} residents),\n\
+         {} is neutral and holds none. You are {}: your gateway receives\n\
+         results, and nobody else's does.\n",
         sandbox.folder.owners.join(", "),
         args.people,
         sandbox.folder.neutral.join(", "),
@@ -52,15 +53,16 @@ fn introduction(sandbox: &Sandbox, args: &DemoArgs) -> String {
     )
 }
 
-async fn first_result(sandbox: &mut Sandbox) -> Result<Answer> {
+async fn first_result(sandbox: &mut Sandbox, quiet: bool) -> Result<Answer> {
     print(&heading(
         1,
         "One query over two departments",
-        "Civil affairs knows who has a low income, tax knows the incomes. Neither shows the other a row.",
+        "Civil affairs knows who has a low income, tax knows the incomes. Neither shows\n\
+         the other a row: they compute on secret shares, together with the bureau.",
     ))?;
     print(&indented(QUERY))?;
     let started = Instant::now();
-    let answer = sandbox.ask(QUERY, false).await?;
+    let answer = sandbox.ask(QUERY, quiet).await?;
     let seconds = started.elapsed().as_secs_f64();
     let mut table = Vec::new();
     answer.rows.write(Format::Table, line_width(), &mut table)?;
@@ -86,7 +88,8 @@ async fn refusal(sandbox: &mut Sandbox) -> Result<()> {
     print(&heading(
         3,
         "A query that is refused",
-        "Rows of people are not for release. The refusal names the rule and what is allowed instead.",
+        "Rows of people are not for release. The refusal names the rule, the column, and\n\
+         what would be allowed instead.",
     ))?;
     print(&indented(REFUSED))?;
     match sandbox.ask(REFUSED, true).await {
@@ -109,7 +112,7 @@ async fn refusal(sandbox: &mut Sandbox) -> Result<()> {
 fn going_on() -> String {
     let mut text = heading(5, "Go on", "");
     text.push_str(
-        "  veilgate demo --sql \"SELECT ...\" --output json    your own query, rows alone\n\
+        "  veilgate demo --sql \"SELECT ...\" --output json   your own query, rows alone\n\
          \x20 veilgate demo --export my-sandbox                these tables and policies, to edit\n\
          \x20 veilgate sandbox my-sandbox                      run them, or your own CSV and Parquet\n\
          \x20 veilgate query --dir my-sandbox \"SELECT ...\"     ask them, from another terminal\n\n\
