@@ -17,7 +17,7 @@ pub const FILE_NAME: &str = "catalog.toml";
 /// More columns than this in one table are refused.
 const MAX_COLUMNS: usize = 1024;
 /// The greatest `max_bytes` of a text column.
-const MAX_TEXT_BYTES: u32 = 4096;
+pub(super) const MAX_TEXT_BYTES: u32 = 4096;
 /// The greatest `max_rows`.
 const MAX_ROWS: u64 = 1 << 40;
 

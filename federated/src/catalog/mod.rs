@@ -6,6 +6,7 @@
 
 pub(crate) mod diagnose;
 pub mod file;
+pub mod infer;
 
 use crate::schema::{Department, ScalarType};
 

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`engine`] | the one configuration of the query engine, and its hash |
 //! | [`sanitise`] | the engine's errors, without the values that they quote |
-//! | fragment | runs the SQL of a fragment over the department's catalogue |
-//! | source | scans of Parquet and CSV files as the catalogue describes them |
-//! | canonical | brings text to one form, column by column |
-//! | encode | clear columns in the form in which they cross |
-//! | finish | HAVING, ORDER BY, LIMIT and projection over released values |
+//! | `fragment` | runs the SQL of a fragment over the department's catalogue |
+//! | `source` | scans of Parquet and CSV files as the catalogue describes them |
+//! | [`canonical`] | brings text to one form, column by column |
+//! | [`encode`] | clear columns in the form in which they cross |
+//! | [`finish`] | HAVING, ORDER BY, LIMIT and projection over released values |
 //!
 //! It must not know of peers, shares or policy.
 
@@ -23,3 +23,4 @@ mod source;
 
 pub use engine::{assert_engine, engine, engine_config};
 pub use fragment::{DataFusionEngine, LocalEngine};
+pub(crate) use source::files as source_files;

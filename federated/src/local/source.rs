@@ -7,6 +7,7 @@
 
 use super::canonical::canonical_array;
 use super::sanitise::engine_error;
+use crate::catalog::infer::column_name;
 use crate::catalog::{Catalog, Column, Format, Source, Table};
 use crate::error::{Code, Error, Result};
 use crate::schema::ScalarType;
@@ -30,7 +31,7 @@ use std::time::UNIX_EPOCH;
 ///
 /// # Errors
 /// `SourceUnavailable` when the path cannot be read, `BadSource` when it holds no file of its format.
-pub(super) fn files(source: &Source) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(source: &Source) -> Result<Vec<PathBuf>> {
     let gone = |error: std::io::Error| {
         Error::new(
             Code::SourceUnavailable,
@@ -115,7 +116,9 @@ pub(super) async fn register(
     let raw = read(context, table, source).await.map_err(at)?;
     let mut columns = Vec::with_capacity(table.columns.len());
     for column in &table.columns {
-        columns.push(delivered(department, table, column, raw.schema().as_arrow(), source).map_err(at)?);
+        columns.push(
+            delivered(department, table, column, raw.schema().as_arrow(), source).map_err(at)?,
+        );
     }
     let frame = raw.select(columns).map_err(|error| engine_error(&error))?;
     context
@@ -146,7 +149,10 @@ async fn read(context: &SessionContext, table: &Table, source: &Source) -> Resul
                 if *header.get_or_insert_with(|| found.clone()) != found {
                     return Err(Error::new(
                         Code::BadSource,
-                        format!("{} has another header line than the files before it", path.display()),
+                        format!(
+                            "{} has another header line than the files before it",
+                            path.display()
+                        ),
                     ));
                 }
             }
@@ -210,7 +216,7 @@ fn missing_column(source: &Source, column: &str) -> Error {
 ///
 /// # Errors
 /// `SourceUnavailable` or `BadSource` naming the file.
-pub(crate) fn csv_header(path: &Path) -> Result<Vec<String>> {
+fn csv_header(path: &Path) -> Result<Vec<String>> {
     let file = fs::File::open(path).map_err(|error| {
         Error::new(
             Code::SourceUnavailable,
@@ -227,8 +233,7 @@ pub(crate) fn csv_header(path: &Path) -> Result<Vec<String>> {
     Ok(schema
         .fields()
         .iter()
-        // A byte order mark is no part of the first name.
-        .map(|field| field.name().trim_start_matches('\u{feff}').to_owned())
+        .map(|field| column_name(field.name()))
         .collect())
 }
 
@@ -241,8 +246,15 @@ fn delivered(
     source: &Source,
 ) -> Result<Expr> {
     let field = raw
-        .field_with_name(&column.name)
-        .map_err(|_| missing_column(source, &column.name))?;
+        .fields()
+        .iter()
+        .find(|field| *field.name() == column.name)
+        .or_else(|| {
+            let mut fields = raw.fields().iter();
+            fields.find(|field| column_name(field.name()) == column.name)
+        })
+        .ok_or_else(|| missing_column(source, &column.name))?;
+    let raw_column = ident(field.name());
     let declared = column.data_type.to_arrow();
     if !castable(field.data_type(), column.data_type) {
         return Err(Error::new(
@@ -264,21 +276,22 @@ fn delivered(
         && column.max_abs == 0
         && !matches!(column.data_type, ScalarType::Decimal { .. });
     if plain {
-        return Ok(ident(&column.name));
+        return Ok(raw_column.alias(&column.name));
     }
     let function = ScalarUDF::new_from_impl(Deliver {
         name: format!("{department}.{}.{}", table.name, column.name),
         column: column.clone(),
         signature: Signature::any(1, Volatility::Immutable),
     });
-    Ok(function
-        .call(vec![ident(&column.name)])
-        .alias(&column.name))
+    Ok(function.call(vec![raw_column]).alias(&column.name))
 }
 
 /// Whether a file's type may be brought to the declared one without guessing.
 fn castable(from: &DataType, to: ScalarType) -> bool {
-    if matches!(from, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) {
+    if matches!(
+        from,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    ) {
         return true;
     }
     if let DataType::Dictionary(_, values) = from {
@@ -287,10 +300,20 @@ fn castable(from: &DataType, to: ScalarType) -> bool {
     match to {
         ScalarType::Int64 => from.is_integer(),
         ScalarType::Decimal { .. } => {
-            from.is_integer() || matches!(from, DataType::Decimal32(..) | DataType::Decimal64(..)
-                | DataType::Decimal128(..) | DataType::Float32 | DataType::Float64)
+            from.is_integer()
+                || matches!(
+                    from,
+                    DataType::Decimal32(..)
+                        | DataType::Decimal64(..)
+                        | DataType::Decimal128(..)
+                        | DataType::Float32
+                        | DataType::Float64
+                )
         }
-        ScalarType::Date => matches!(from, DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)),
+        ScalarType::Date => matches!(
+            from,
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)
+        ),
         ScalarType::Bool => matches!(from, DataType::Boolean),
         ScalarType::Utf8 | ScalarType::Float64 => false,
     }
@@ -318,7 +341,10 @@ impl ScalarUDFImpl for Deliver {
         Ok(self.column.data_type.to_arrow())
     }
 
-    fn return_field_from_args(&self, _: ReturnFieldArgs<'_>) -> datafusion::common::Result<FieldRef> {
+    fn return_field_from_args(
+        &self,
+        _: ReturnFieldArgs<'_>,
+    ) -> datafusion::common::Result<FieldRef> {
         Ok(Arc::new(Field::new(
             &self.name,
             self.column.data_type.to_arrow(),
@@ -376,9 +402,11 @@ impl Deliver {
         let failed = || self.bad(array.len(), "cannot be cast to the declared type");
         let trimmed = match array.as_string_opt::<i32>() {
             // Numbers, dates and flags in text files may stand among spaces.
-            Some(text) if to != &DataType::Utf8 => {
-                Arc::new(text.iter().map(|v| v.map(str::trim)).collect::<StringArray>()) as ArrayRef
-            }
+            Some(text) if to != &DataType::Utf8 => Arc::new(
+                text.iter()
+                    .map(|v| v.map(str::trim))
+                    .collect::<StringArray>(),
+            ) as ArrayRef,
             _ => Arc::clone(array),
         };
         if let (Some(text), DataType::Decimal128(_, scale)) = (trimmed.as_string_opt::<i32>(), to) {
@@ -406,14 +434,25 @@ impl Deliver {
         let text = canonical_array(text, &self.column.canonical);
         if self.column.max_bytes > 0 {
             let most = self.column.max_bytes as usize;
-            let longer = text.iter().flatten().filter(|value| value.len() > most).count();
+            let longer = text
+                .iter()
+                .flatten()
+                .filter(|value| value.len() > most)
+                .count();
             if longer > 0 {
-                return Err(self.bad(longer, &format!("are longer than the {most} bytes declared")));
+                return Err(self.bad(
+                    longer,
+                    &format!("are longer than the {most} bytes declared"),
+                ));
             }
         }
         if !self.column.codes.is_empty() {
             let codes: HashSet<&str> = self.column.codes.iter().map(String::as_str).collect();
-            let outside = text.iter().flatten().filter(|value| !codes.contains(value)).count();
+            let outside = text
+                .iter()
+                .flatten()
+                .filter(|value| !codes.contains(value))
+                .count();
             if outside > 0 {
                 return Err(self.bad(outside, "are outside the code list declared"));
             }
@@ -452,9 +491,7 @@ impl Deliver {
 /// Digits after the point, trailing zeros not counted.
 fn fraction_digits(text: &str) -> i32 {
     match text.split_once('.') {
-        Some((_, digits)) => {
-            i32::try_from(digits.trim_end_matches('0').len()).unwrap_or(i32::MAX)
-        }
+        Some((_, digits)) => i32::try_from(digits.trim_end_matches('0').len()).unwrap_or(i32::MAX),
         None => 0,
     }
 }

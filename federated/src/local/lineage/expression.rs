@@ -338,6 +338,9 @@ impl Names<'_> {
         };
         let target = match target {
             DataType::BigInt(None) | DataType::Int64 => ScalarType::Int64,
+            DataType::SmallInt(None) | DataType::Int(None) if of.form == Form::Constant => {
+                ScalarType::Int64
+            }
             DataType::Date => ScalarType::Date,
             DataType::Boolean | DataType::Bool => ScalarType::Bool,
             DataType::Varchar(None) | DataType::Text | DataType::String(None) => ScalarType::Utf8,
@@ -353,6 +356,12 @@ impl Names<'_> {
         };
         if of.form == Form::Constant {
             // A constant under a cast is not counted digit by digit: it is no part of a linear form.
+            return Ok(of.other());
+        }
+        if let Some(source) = function_type(inner) {
+            if !widens(source, target) {
+                return Err(narrow(of.columns.first().map_or("", String::as_str)));
+            }
             return Ok(of.other());
         }
         for column in &of.columns {
@@ -384,6 +393,21 @@ impl Names<'_> {
             }
         }
         self.every(parts, depth)
+    }
+}
+
+/// The type of calls that give small integers, whatever their arguments are.
+fn function_type(expr: &Expr) -> Option<ScalarType> {
+    match expr {
+        Expr::Nested(inner) => function_type(inner),
+        Expr::Extract { .. } | Expr::Position { .. } => Some(ScalarType::Int64),
+        Expr::Function(function) => match function_name(function).ok()?.as_str() {
+            "char_length" | "character_length" | "date_part" | "length" | "strpos" => {
+                Some(ScalarType::Int64)
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
