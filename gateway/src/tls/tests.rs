@@ -251,6 +251,63 @@ fn data_connections_carry_bytes_one_way_to_their_run() {
 }
 
 #[test]
+fn data_connections_are_ends_of_a_link() {
+    use veilgate_mpc::net::stream::{PeerStreams, StreamLink};
+    use veilgate_mpc::net::tls::{TlsRead, TlsWrite};
+    use veilgate_mpc::net::{Link, LinkProfile, Participant, Step};
+    let world = world();
+    let never = Arc::new(AtomicBool::new(false));
+    let wait = Duration::from_secs(5);
+    // Both directions between the same two, by different runs here since only tax listens.
+    let mut ends = Vec::new();
+    for thread in [0, 1] {
+        let sender = world.civil.dial_data("tax", RUN, thread).unwrap();
+        let receiver = world
+            .registry
+            .expect(RUN, "civil", thread, wait, &never)
+            .unwrap();
+        ends.push((
+            TlsWrite::new(sender.conn, sender.sock).unwrap(),
+            TlsRead::new(receiver.conn, receiver.sock).unwrap(),
+        ));
+    }
+    let (second_write, second_read) = ends.pop().unwrap();
+    let (first_write, first_read) = ends.pop().unwrap();
+    let link = |me: u8, write: TlsWrite, read: TlsRead| {
+        let streams: PeerStreams = (Participant(1 - me), Box::new(write), Box::new(read));
+        StreamLink::new(
+            Participant(me),
+            vec![streams],
+            LinkProfile::LOOPBACK,
+            wait,
+            Arc::clone(&never),
+        )
+        .unwrap()
+    };
+    let mut near = link(0, first_write, second_read);
+    let mut far = link(1, second_write, first_read);
+    let step = Step::new("test");
+    let payload = vec![0xa5; 5 << 20];
+    // Large frames both ways at once, then a small one.
+    std::thread::scope(|scope| {
+        for (me, link) in [(0_u8, &mut near), (1, &mut far)] {
+            let (step, payload) = (&step, &payload);
+            scope.spawn(move || {
+                let peer = Participant(1 - me);
+                link.send(peer, step, payload).unwrap();
+                let mut read = vec![0; payload.len()];
+                link.recv_into(peer, step, &mut read).unwrap();
+                assert!(read == *payload);
+                link.send(peer, step, &[me]).unwrap();
+                let mut read = [9];
+                link.recv_into(peer, step, &mut read).unwrap();
+                assert_eq!(read, [1 - me]);
+            });
+        }
+    });
+}
+
+#[test]
 fn a_late_reader_still_finds_the_connection() {
     let world = world();
     let mut sender = world.civil.dial_data("tax", RUN, 0).unwrap();
