@@ -137,14 +137,15 @@ impl<'a> Cells<'a> {
         }
         crosses
             || block.groups.iter().any(|id| id.relation == relation)
-            || block
-                .calls
-                .iter()
-                .filter_map(|call| call.argument.as_ref())
-                .any(|argument| {
-                    columns::relations_of(argument).contains(&relation)
-                        && argument.nullable(&self.sorted.types).unwrap_or(true)
-                })
+            || block.calls.iter().any(|call| {
+                let Some(argument) = &call.argument else {
+                    return false;
+                };
+                // What is never NULL is counted without being sent.
+                columns::relations_of(argument).contains(&relation)
+                    && (call.function != Function::Count
+                        || argument.nullable(&self.sorted.types).unwrap_or(true))
+            })
     }
 
     /// The count of a relation's units, over rows where the argument is not NULL.

@@ -15,6 +15,9 @@ use datafusion::logical_expr::Expr;
 /// The most bytes of text that are compared or grouped by.
 const MAX_TEXT_BYTES: u32 = 4096;
 
+/// The most conditions, so that owners need not recurse deeply to check them.
+const MAX_CONDITIONS: usize = 128;
+
 /// A fragment while its columns are collected.
 #[derive(Debug)]
 pub(super) struct Draft<'a> {
@@ -240,6 +243,25 @@ impl<'a> Draft<'a> {
         estimated_rows: u64,
         unique_key: bool,
     ) -> Result<Fragment> {
+        if self.columns.is_empty() {
+            return Err(Error::new(
+                Code::Unsupported,
+                format!(
+                    "joint queries do not support COUNT(*) alone over {}: group by a column, or \
+                     aggregate one",
+                    self.relation.name()
+                ),
+            ));
+        }
+        if self.conditions.len() > MAX_CONDITIONS {
+            return Err(Error::new(
+                Code::LimitExceeded,
+                format!(
+                    "more than {MAX_CONDITIONS} conditions on {}",
+                    self.relation.name()
+                ),
+            ));
+        }
         let mut sql = "SELECT ".to_owned();
         for (position, column) in self.columns.iter().enumerate() {
             if position > 0 {

@@ -152,3 +152,31 @@ SELECT district, COUNT(*) FROM civil.residents
 
 -- group by an expression
 SELECT year + 1, COUNT(*) FROM tax.income GROUP BY year + 1
+
+-- a sum of what is never NULL
+SELECT SUM(year) FROM tax.rates
+
+-- count of public rows
+SELECT COUNT(*) FROM tax.rates WHERE rate > 0.5
+
+-- case, casts and a trailing semicolon
+SELECT COUNT(*) FROM tax.income WHERE CASE WHEN year > 2000 THEN TRUE ELSE FALSE END AND CAST(year AS DECIMAL(22, 2)) > 5.25 AND taxable_income IS NOT NULL;
+
+-- several keys of one table
+-- leakage none
+SELECT COUNT(*), SUM(i.taxable_income) FROM civil.residents r JOIN social.pension p ON r.household_id = p.points JOIN tax.income i ON i.person_id = p.person_id
+
+-- aggregate of an expression with a function
+SELECT SUM(abs(points)), AVG(points + 1) FROM social.pension
+
+-- text group of an open domain
+SELECT remark, COUNT(*) FROM tax.income GROUP BY remark ORDER BY 2 DESC, 1 LIMIT 3
+
+-- having on an aggregate that is not shown
+SELECT district FROM civil.residents GROUP BY district HAVING COUNT(name) > 100 OR MAX(household_id) > 3
+
+-- having on another aggregate
+SELECT district FROM civil.residents GROUP BY district HAVING COUNT(name) > 100 OR COUNT(*) > 3
+
+-- home of another department
+SELECT p.status, COUNT(*) FROM social.pension p WHERE p.insured_since > '2001-02-03' GROUP BY p.status
