@@ -42,45 +42,69 @@ pub fn to_planes(rows_in: &[u64], rows: usize, width: usize) -> Vec<u64> {
 
 /// As [`to_planes`], into `planes`.
 pub fn to_planes_into(rows_in: &[u64], rows: usize, width: usize, planes: &mut [u64]) {
-    let stride = row_words(width);
-    let records = rows_in.chunks_exact(stride).take(rows);
-    planes_from(records, rows, width, planes);
+    planes_of(rows_in, rows, |row| row, width, planes);
 }
 
 /// As [`to_planes_into`], of the rows at `index` in that order.
 pub(crate) fn gather_planes_into(rows_in: &[u64], index: &[u32], width: usize, planes: &mut [u64]) {
+    planes_of(
+        rows_in,
+        index.len(),
+        |row| index[row] as usize,
+        width,
+        planes,
+    );
+}
+
+/// Planes of `rows` records, the one at `place(row)` for each row.
+#[inline(always)]
+fn planes_of(
+    rows_in: &[u64],
+    rows: usize,
+    place: impl Fn(usize) -> usize,
+    width: usize,
+    planes: &mut [u64],
+) {
     match row_words(width) {
-        1 => {
-            let records = index
-                .iter()
-                .map(|&i| std::slice::from_ref(&rows_in[i as usize]));
-            planes_from(records, index.len(), width, planes);
+        1 => planes_from(|row| [rows_in[place(row)]], rows, width, planes),
+        2 => {
+            let records = rows_in.as_chunks::<2>().0;
+            planes_from(|row| records[place(row)], rows, width, planes);
         }
         stride => {
-            let records = index
-                .iter()
-                .map(|&i| &rows_in[i as usize * stride..][..stride]);
-            planes_from(records, index.len(), width, planes);
+            for lane in 0..stride {
+                let bits = (width - lane * 64).min(64);
+                let planes = &mut planes[lane * 64 * plane_words(rows)..];
+                planes_from(
+                    |row| [rows_in[place(row) * stride + lane]],
+                    rows,
+                    bits,
+                    planes,
+                );
+            }
         }
     }
 }
 
-/// Planes of row-major records; 512 rows at a time, so that a plane gets a cache line at a time.
+/// Planes of the records of `S` words that `record(row)` gives; 512 rows at a time, so that a plane gets
+/// a cache line at a time.
 #[inline(always)]
-fn planes_from<'w>(
-    mut records: impl Iterator<Item = &'w [u64]>,
+fn planes_from<const S: usize>(
+    record: impl Fn(usize) -> [u64; S],
     rows: usize,
     width: usize,
     planes: &mut [u64],
 ) {
     let words = plane_words(rows);
-    let mut blocks: Vec<Block> = vec![[[0; 8]; 64]; row_words(width)];
+    let mut blocks: [Block; S] = [[[0; 8]; 64]; S];
     for first in (0..words).step_by(8) {
         let count = (words - first).min(8);
         for t in 0..count {
-            let full = (rows - (first + t) * 64).min(64);
-            for (i, record) in records.by_ref().take(full).enumerate() {
-                for (block, &word) in blocks.iter_mut().zip(record) {
+            let from = (first + t) * 64;
+            let full = (rows - from).min(64);
+            for i in 0..full {
+                let record = record(from + i);
+                for (block, word) in blocks.iter_mut().zip(record) {
                     block[i][t] = word;
                 }
             }

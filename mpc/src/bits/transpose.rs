@@ -38,26 +38,64 @@ fn transpose_avx2(block: &mut Block) {
     transpose_portable(block);
 }
 
+/// Six levels of block swaps, three at a time on eight lines, which stay in registers.
 #[inline(always)]
 fn transpose_portable(block: &mut Block) {
-    swap_blocks::<32>(block, 0x0000_0000_ffff_ffff);
-    swap_blocks::<16>(block, 0x0000_ffff_0000_ffff);
-    swap_blocks::<8>(block, 0x00ff_00ff_00ff_00ff);
-    swap_blocks::<4>(block, 0x0f0f_0f0f_0f0f_0f0f);
-    swap_blocks::<2>(block, 0x3333_3333_3333_3333);
-    swap_blocks::<1>(block, 0x5555_5555_5555_5555);
+    for base in 0..8 {
+        let mut lines: [[u64; 8]; 8] = [[0; 8]; 8];
+        for (k, line) in lines.iter_mut().enumerate() {
+            *line = block[base + 8 * k];
+        }
+        swap_lines::<4, 32>(&mut lines, 0x0000_0000_ffff_ffff);
+        swap_lines::<2, 16>(&mut lines, 0x0000_ffff_0000_ffff);
+        swap_lines::<1, 8>(&mut lines, 0x00ff_00ff_00ff_00ff);
+        for (k, line) in lines.iter().enumerate() {
+            block[base + 8 * k] = *line;
+        }
+    }
+    for lines in block.as_chunks_mut::<8>().0 {
+        swap_lines::<4, 4>(lines, 0x0f0f_0f0f_0f0f_0f0f);
+        swap_lines::<2, 2>(lines, 0x3333_3333_3333_3333);
+        swap_lines::<1, 1>(lines, 0x5555_5555_5555_5555);
+    }
 }
 
-/// Swaps the off-diagonal `J`x`J` blocks of every `2J`x`2J` block.
+/// Swaps the bits above `mask` of each line with those below of the line `APART` further, `SHIFT` bits off.
 #[inline(always)]
-fn swap_blocks<const J: usize>(block: &mut Block, mask: u64) {
-    for pair in block.chunks_exact_mut(2 * J) {
-        let (low, high) = pair.split_at_mut(J);
+fn swap_lines<const APART: usize, const SHIFT: u32>(lines: &mut [[u64; 8]; 8], mask: u64) {
+    for pair in lines.chunks_exact_mut(2 * APART) {
+        let (low, high) = pair.split_at_mut(APART);
         for (a, b) in low.iter_mut().zip(high) {
             for (a, b) in a.iter_mut().zip(b) {
-                let t = ((*a >> J) ^ *b) & mask;
-                *a ^= t << J;
+                let t = ((*a >> SHIFT) ^ *b) & mask;
+                *a ^= t << SHIFT;
                 *b ^= t;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_processor_runs_is_what_the_portable_code_says() {
+        let mut block: Block = [[0; 8]; 64];
+        let mut x = 1_u64;
+        for word in block.as_flattened_mut() {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *word = x ^ (x >> 31);
+        }
+        let (mut fast, mut portable) = (block, block);
+        transpose_block(&mut fast);
+        transpose_portable(&mut portable);
+        assert_eq!(fast, portable);
+        for (i, line) in block.iter().enumerate() {
+            for (t, word) in line.iter().enumerate() {
+                for (j, out) in fast.iter().enumerate() {
+                    assert_eq!(word >> j & 1, out[t] >> i & 1);
+                }
             }
         }
     }

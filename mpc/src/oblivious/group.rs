@@ -146,6 +146,7 @@ pub fn aggregate(
     for column in &mut columns[keys.len()..] {
         *column = column.differences();
     }
+    ctx.report(&step.narrow("grouped"), table.rows());
     Ok(SharedTable { columns, valid })
 }
 

@@ -72,6 +72,7 @@ pub fn inner_unique(
     let invalid = valid.clone().not(ctx.role());
     let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&invalid, &key])?;
     drop(invalid);
+    ctx.report(&step.narrow("sorted"), key.rows());
     let (is_right, matched) = runs(
         ctx,
         &step.narrow("runs"),
@@ -91,6 +92,7 @@ pub fn inner_unique(
                 .map(|c| c.slice(right.rows(), left.rows())),
         );
     }
+    ctx.report(&step.narrow("joined"), left.rows());
     Ok(SharedTable { columns, valid })
 }
 
