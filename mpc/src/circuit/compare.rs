@@ -294,3 +294,47 @@ fn xor_of(out: &mut [u64], x: &[u64], y: &[u64]) {
         *o = x ^ y;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{share_bits, three_parties_with};
+    use std::time::Duration;
+
+    #[test]
+    fn bytes_and_rounds_are_those_of_the_formula() {
+        for micros in [0, 40, 1000, 100_000] {
+            let profile = LinkProfile {
+                round_trip: Duration::from_micros(micros),
+                bytes_per_second: 1_000_000_000,
+            };
+            for width in [1_usize, 2, 7, 20, 64, 100] {
+                for rows in [1_usize, 64, 5000] {
+                    let parties = three_parties_with(1, profile, |ctx| {
+                        let words = vec![1; rows * width.div_ceil(64)];
+                        let x = share_bits(1, ctx.role(), width, rows, &words)?;
+                        less_than(ctx, &Step::new("less"), &x, &x, false).map(drop)
+                    })
+                    .unwrap();
+                    let shape = Comparison::choose(profile, width, rows);
+                    for (_, traffic) in parties {
+                        let plane = rows.div_ceil(64) * 8;
+                        assert_eq!(traffic.bytes_sent, (shape.and_gates() * plane) as u64);
+                        assert_eq!(traffic.rounds, shape.rounds() as u64);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_links_take_trees_and_short_ones_ripple() {
+        let slow = LinkProfile {
+            round_trip: Duration::from_millis(20),
+            bytes_per_second: 100_000_000,
+        };
+        assert_eq!(Comparison::choose(slow, 64, 1000).rounds(), 7);
+        let ripple = Comparison::choose(LinkProfile::LOOPBACK, 64, 1 << 20);
+        assert_eq!((ripple.rounds(), ripple.and_gates()), (64, 64));
+    }
+}

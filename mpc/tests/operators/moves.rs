@@ -52,6 +52,26 @@ fn a_shuffle_keeps_the_rows_and_changes_their_order() {
 }
 
 #[test]
+fn a_shuffle_costs_four_words_for_all_parties_and_two_rounds() {
+    for n in [1, 64, 100] {
+        let clear = ClearTable {
+            columns: vec![ClearColumn::Arith64(data(1).words(n))],
+            valid: vec![true; n],
+        };
+        let traffic = three_parties(1, |ctx| {
+            let t = share_table(1, ctx.role(), &clear)?;
+            shuffle::shuffle(ctx, &Step::new("s"), &t).map(drop)
+        })
+        .unwrap()
+        .map(|p| p.1);
+        // A 64-bit word and a flag, which travels as a byte.
+        let bytes: u64 = traffic.iter().map(|t| t.bytes_sent).sum();
+        assert_eq!(bytes, 4 * 9 * n as u64);
+        assert!(traffic.iter().all(|t| t.rounds <= 4), "2 rounds a lane");
+    }
+}
+
+#[test]
 fn sorting_is_stable_and_right_at_every_width() {
     for width in [1, 5, 24, 64, 80, 129, 256] {
         for n in SIZES {
