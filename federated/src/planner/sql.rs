@@ -32,6 +32,10 @@ use std::sync::Arc;
 /// what we emit parses at its owner.
 const PARSER_DEPTH: usize = 50;
 
+/// The most tokens besides literals, commas and white space: naming and typing a chain of operators
+/// takes time with the square of its length.
+const MAX_WORDS: usize = 2_000;
+
 /// A parsed query, and where its words are.
 pub(super) struct Query {
     statement: Statement,
@@ -56,6 +60,21 @@ impl Query {
                 Error::new(Code::SqlSyntax, "the SQL text has a broken token")
                     .position(error.location.line, error.location.column)
             })?;
+        let words = tokens.iter().filter(|token| {
+            !matches!(
+                token.token,
+                Token::Whitespace(_)
+                    | Token::Comma
+                    | Token::Number(..)
+                    | Token::SingleQuotedString(_)
+            )
+        });
+        if words.count() > MAX_WORDS {
+            return Err(Error::new(
+                Code::LimitExceeded,
+                format!("the SQL has more than {MAX_WORDS} words and operators"),
+            ));
+        }
         let mut statements = Parser::new(&dialect)
             .with_recursion_limit(PARSER_DEPTH)
             .with_tokens_with_locations(tokens.clone())
