@@ -94,7 +94,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "type = \"int64\", nullable",
             "type = \"float64\", nullable",
-            "catalog.toml, line 13, column 28: unknown type `float64`: use int64, decimal(p,s), date, bool or utf8",
+            "catalog.toml, line 13, column 27: unknown type `float64`: use int64, decimal(p,s), date, bool or utf8",
         ),
         (
             "\"income.csv\"",
@@ -109,7 +109,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "[\"A\", \"B\"]",
             "[\"A\", \"A\"]",
-            "catalog.toml, line 14, column 56: code `A` of column `district` twice",
+            "catalog.toml, line 14, column 53: code `A` of column `district` twice",
         ),
         (
             "name = \"district\"",
@@ -124,7 +124,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "\"trim\"",
             "\"trimm\"",
-            "catalog.toml, line 12, column 61: unknown variant `trimm`, expected one of `nfc`, `trim`, `no_spaces`, `upper`, `lower`, `id18`; did you mean `trim`?",
+            "catalog.toml, line 12, column 60: unknown variant `trimm`, expected one of `nfc`, `trim`, `no_spaces`, `upper`, `lower`, `id18`; did you mean `trim`?",
         ),
         (
             "unit = \"person_id\"\n",

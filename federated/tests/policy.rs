@@ -98,7 +98,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "k = 20",
             "kk = 20",
-            "policy.toml, line 14, column 51: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`; did you mean `k`?",
+            "policy.toml, line 14, column 45: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`; did you mean `k`?",
         ),
         (
             "\"filter\"",
@@ -108,7 +108,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "[\"sum\"]",
             "[\"median\"]",
-            "policy.toml, line 14, column 39: function `median` is not known; there are: count, sum, avg",
+            "policy.toml, line 14, column 37: function `median` is not known; there are: count, sum, avg",
         ),
         (
             "functions = [\"sum\"], ",
@@ -118,17 +118,17 @@ fn mistakes_are_explained_with_their_place() {
         (
             "k = 20",
             "k = 0",
-            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: k is at least 1",
+            "policy.toml, line 14, column 49: rule tax.income.taxable_income/aggregate(sum)#2: k is at least 1",
         ),
         (
             "k = 20",
             "k = 4",
-            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: k = 4 is below 5, the least that level L3 allows",
+            "policy.toml, line 14, column 49: rule tax.income.taxable_income/aggregate(sum)#2: k = 4 is below 5, the least that level L3 allows",
         ),
         (
             "k = 20",
             "k = 20, leakage = \"sizes\"",
-            "policy.toml, line 14, column 53: rule tax.income.taxable_income/aggregate(sum)#2: level L3 allows leakage = \"none\" only",
+            "policy.toml, line 14, column 49: rule tax.income.taxable_income/aggregate(sum)#2: level L3 allows leakage = \"none\" only",
         ),
         (
             "filter\", k = 10",

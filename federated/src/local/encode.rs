@@ -127,9 +127,7 @@ pub fn encode(batches: &[RecordBatch], columns: &[FragmentColumn]) -> Result<Enc
                     Values::Keys(key_bytes(&arrays[index..index + count], rows))
                 }
             }
-            Encoding::UnitTag { .. } => {
-                Values::Keys(key_bytes(std::slice::from_ref(array), rows))
-            }
+            Encoding::UnitTag { .. } => Values::Keys(key_bytes(std::slice::from_ref(array), rows)),
             Encoding::Ring64 => Values::Ring64(
                 integers(array, column)?
                     .map(|value| fit64(value, column))
@@ -144,7 +142,10 @@ pub fn encode(batches: &[RecordBatch], columns: &[FragmentColumn]) -> Result<Enc
         };
         encoded.push(EncodedColumn {
             values,
-            nulls: array.nulls().filter(|nulls| nulls.null_count() > 0).cloned(),
+            nulls: array
+                .nulls()
+                .filter(|nulls| nulls.null_count() > 0)
+                .cloned(),
         });
     }
     Ok(EncodedFragment {
@@ -389,7 +390,16 @@ mod tests {
 
     #[test]
     fn code_lists_take_the_fewest_bits() {
-        for (codes, width) in [(0, 1), (1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (16, 4), (17, 5)] {
+        for (codes, width) in [
+            (0, 1),
+            (1, 1),
+            (2, 1),
+            (3, 2),
+            (4, 2),
+            (5, 3),
+            (16, 4),
+            (17, 5),
+        ] {
             assert_eq!(code_width(codes), width, "{codes} codes");
         }
     }
@@ -398,9 +408,11 @@ mod tests {
     fn composite_keys_are_injective_and_values_outside_are_counted() {
         let left: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("ab"), None]));
         let right: ArrayRef = Arc::new(StringArray::from(vec![Some("bc"), Some("c"), Some("")]));
-        let batch =
-            RecordBatch::try_from_iter_with_nullable([("c0", left.clone(), true), ("c1", right, true)])
-                .unwrap();
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("c0", left.clone(), true),
+            ("c1", right, true),
+        ])
+        .unwrap();
         let key = Encoding::KeyTag { class: 0, bits: 80 };
         let columns = [
             column(ScalarType::Utf8, key.clone()),

@@ -8,10 +8,11 @@ use crate::plan::Engine;
 use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::common::config::ConfigOptions;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
@@ -160,6 +161,18 @@ pub(crate) fn session(memory_bytes: usize) -> Result<SessionContext> {
         .with_default_features()
         .build();
     Ok(SessionContext::new_with_state(state))
+}
+
+/// Plans one query, and nothing that writes: fragment SQL comes from other gateways.
+pub(crate) async fn query(context: &SessionContext, sql: &str) -> Result<DataFrame> {
+    let reads = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    context
+        .sql_with_options(sql, reads)
+        .await
+        .map_err(|error| super::sanitise::engine_error(&error))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The last step, over released values alone: HAVING, ORDER BY, LIMIT and the final projection.
 
-use super::engine::session;
+use super::engine::{query, session};
 use super::sanitise::{arrow_error, engine_error};
 use crate::error::{Code, Error, Result};
 use crate::plan::OutputColumn;
@@ -29,16 +29,23 @@ pub async fn post_process(
     context
         .register_table("released", Arc::new(table))
         .map_err(|error| engine_error(&error))?;
-    let frame = context.sql(sql).await.map_err(|error| engine_error(&error))?;
+    let frame = query(&context, sql).await?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await.map_err(|error| engine_error(&error))?;
+    let batches = frame
+        .collect()
+        .await
+        .map_err(|error| engine_error(&error))?;
     let rows = concat_batches(&schema, &batches).map_err(|error| arrow_error(&error))?;
     deliver(&rows, output)
 }
 
 fn deliver(rows: &RecordBatch, output: &[OutputColumn]) -> Result<RecordBatch> {
-    let undeclared =
-        || Error::new(Code::Internal, "the release does not give the declared columns");
+    let undeclared = || {
+        Error::new(
+            Code::Internal,
+            "the release does not give the declared columns",
+        )
+    };
     if rows.num_columns() != output.len() {
         return Err(undeclared());
     }

@@ -1,13 +1,12 @@
 //! Runs one department's fragment SQL over its own files.
 
-use super::engine::session;
+use super::engine::{query, session};
 use super::sanitise::engine_error;
-use super::source;
-use crate::catalog::{Catalog, Table};
+use super::{source, verify};
+use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::schema::ScalarType;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use sha2::{Digest, Sha256};
@@ -67,13 +66,54 @@ impl DataFusionEngine {
         self
     }
 
-    /// The tables whose names stand in the SQL text; the parser decides later which are meant.
-    fn named(&self, sql: &str) -> Vec<usize> {
-        let tables = self.catalog.published.tables.iter().enumerate();
-        tables
-            .filter(|(_, table)| sql.contains(&table.name))
-            .map(|(index, _)| index)
+    /// The tables that the SQL reads.
+    fn named(&self, context: &SessionContext, sql: &str) -> Result<Vec<usize>> {
+        let state = context.state();
+        let references = state
+            .sql_to_statement(sql, &state.config_options().sql_parser.dialect)
+            .and_then(|statement| state.resolve_table_references(&statement))
+            .map_err(|error| engine_error(&error))?;
+        let tables = &self.catalog.published.tables;
+        references
+            .iter()
+            .map(|reference| {
+                tables
+                    .iter()
+                    .position(|table| {
+                        reference.schema().is_none() && table.name == reference.table()
+                    })
+                    .ok_or_else(|| {
+                        Error::new(
+                            Code::UnknownTable,
+                            format!(
+                                "a fragment names a table that {} does not have",
+                                self.catalog.published.department
+                            ),
+                        )
+                    })
+            })
             .collect()
+    }
+
+    /// An error of a source, naming the tables whose files may have caused it.
+    fn placed(&self, error: Error, named: &[usize]) -> Error {
+        let department = &self.catalog.published.department;
+        let of_source = matches!(error.code, Code::BadSource | Code::SourceUnavailable);
+        if !of_source || error.message.starts_with(&format!("{department}.")) {
+            return error;
+        }
+        let tables: Vec<String> = named
+            .iter()
+            .filter_map(|&index| {
+                let table = self.catalog.published.tables.get(index)?;
+                let file = source::file_name(self.catalog.sources.get(index)?);
+                Some(format!("{department}.{} ({file})", table.name))
+            })
+            .collect();
+        Error {
+            message: format!("{}: {}", tables.join(", "), error.message),
+            ..error
+        }
     }
 
     /// Checks what the catalogue promises of a whole table: its key is unique, its bounds hold.
@@ -88,44 +128,7 @@ impl DataFusionEngine {
         let Some(table) = self.catalog.published.tables.get(index) else {
             return Ok(());
         };
-        let name = format!("{}.{}", self.catalog.published.department, table.name);
-        let bounded: Vec<&crate::catalog::Column> = table
-            .columns
-            .iter()
-            .filter(|column| column.max_distinct > 0)
-            .collect();
-        let mut sql = "SELECT COUNT(*)".to_owned();
-        for column in &bounded {
-            sql.push_str(&format!(", COUNT(DISTINCT {})", quoted(&column.name)));
-        }
-        sql.push_str(&format!(" FROM {}", quoted(&table.name)));
-        let counts = counts(context, &sql).await?;
-        let exceeded = |what: String| {
-            Err(Error::new(
-                Code::BadSource,
-                format!("{name} has more {what} than catalog.toml declares"),
-            ))
-        };
-        if counts.first().is_some_and(|rows| *rows > table.max_rows) {
-            return exceeded(format!("than max_rows = {} rows", table.max_rows).replace("than ", ""));
-        }
-        for (column, count) in bounded.iter().zip(&counts[1..]) {
-            if *count > column.max_distinct {
-                return exceeded(format!("distinct values of {}", column.name));
-            }
-        }
-        if !table.key.is_empty() {
-            let duplicates = counts_of_duplicates(context, table).await?;
-            if duplicates > 0 {
-                return Err(Error::new(
-                    Code::DuplicateKey,
-                    format!(
-                        "{name}: {duplicates} values of its declared key ({}) occur more than once",
-                        table.key.join(", ")
-                    ),
-                ));
-            }
-        }
+        verify::verify(context, &self.catalog.published.department, table).await?;
         self.lock().insert(index, stamp.to_vec());
         Ok(())
     }
@@ -135,45 +138,11 @@ impl DataFusionEngine {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-async fn counts(context: &SessionContext, sql: &str) -> Result<Vec<u64>> {
-    let frame = context.sql(sql).await.map_err(|error| engine_error(&error))?;
-    let batches = frame.collect().await.map_err(|error| engine_error(&error))?;
-    let Some(batch) = batches.iter().find(|batch| batch.num_rows() == 1) else {
-        return Ok(Vec::new());
-    };
-    Ok(batch
-        .columns()
-        .iter()
-        .filter_map(|array| array.as_primitive_opt::<Int64Type>())
-        .map(|array| u64::try_from(array.value(0)).unwrap_or(0))
-        .collect())
-}
-
-/// How many values of the declared key, none of its parts NULL, occur more than once.
-async fn counts_of_duplicates(context: &SessionContext, table: &Table) -> Result<u64> {
-    let columns: Vec<String> = table.key.iter().map(|name| quoted(name)).collect();
-    let present: Vec<String> = columns
-        .iter()
-        .map(|name| format!("{name} IS NOT NULL"))
-        .collect();
-    let sql = format!(
-        "SELECT COUNT(*) FROM (SELECT 1 AS one FROM {} WHERE {} GROUP BY {} HAVING COUNT(*) > 1) d",
-        quoted(&table.name),
-        present.join(" AND "),
-        columns.join(", ")
-    );
-    Ok(counts(context, &sql).await?.first().copied().unwrap_or(0))
-}
-
 #[async_trait]
 impl LocalEngine for DataFusionEngine {
     async fn run(&self, sql: &str, expect: &[(ScalarType, bool)]) -> Result<Vec<RecordBatch>> {
         let context = session(self.memory_bytes)?;
-        let named = self.named(sql);
+        let named = self.named(&context, sql)?;
         let mut stamps = Vec::with_capacity(named.len());
         for &index in &named {
             let Some(source) = self.catalog.sources.get(index) else {
@@ -181,22 +150,31 @@ impl LocalEngine for DataFusionEngine {
             };
             let stamp = source::stamp(source)?;
             source::register(&context, &self.catalog, index).await?;
-            self.verify(&context, index, &stamp).await?;
+            self.verify(&context, index, &stamp)
+                .await
+                .map_err(|error| self.placed(error, &[index]))?;
             stamps.push((index, stamp));
         }
-        let frame = context.sql(sql).await.map_err(|error| engine_error(&error))?;
+        let frame = query(&context, sql).await?;
         let fields = frame.schema().as_arrow().fields().clone();
         let fits = fields.len() == expect.len()
-            && fields.iter().zip(expect).all(|(field, (data_type, nullable))| {
-                field.data_type() == &data_type.to_arrow() && (*nullable || !field.is_nullable())
-            });
+            && fields
+                .iter()
+                .zip(expect)
+                .all(|(field, (data_type, nullable))| {
+                    field.data_type() == &data_type.to_arrow()
+                        && (*nullable || !field.is_nullable())
+                });
         if !fits {
             return Err(Error::new(
                 Code::DigestMismatch,
                 "a fragment's columns are not of the types that the plan declares",
             ));
         }
-        let batches = frame.collect().await.map_err(|error| engine_error(&error))?;
+        let batches = frame
+            .collect()
+            .await
+            .map_err(|error| self.placed(engine_error(&error), &named))?;
         for (index, stamp) in stamps {
             if self.catalog.sources.get(index).map(source::stamp) != Some(Ok(stamp)) {
                 let table = self.catalog.published.tables.get(index);

@@ -6,6 +6,7 @@
 //! | [`sanitise`] | the engine's errors, without the values that they quote |
 //! | `fragment` | runs the SQL of a fragment over the department's catalogue |
 //! | `source` | scans of Parquet and CSV files as the catalogue describes them |
+//! | `verify` | what a catalogue promises of a whole table: rows, distinct values, key |
 //! | [`canonical`] | brings text to one form, column by column |
 //! | [`encode`] | clear columns in the form in which they cross |
 //! | [`finish`] | HAVING, ORDER BY, LIMIT and projection over released values |
@@ -20,6 +21,7 @@ mod fragment;
 pub mod lineage;
 pub mod sanitise;
 mod source;
+mod verify;
 
 pub use engine::{assert_engine, engine, engine_config};
 pub use fragment::{DataFusionEngine, LocalEngine};

@@ -28,6 +28,9 @@ pub fn engine_error(error: &DataFusionError) -> Error {
             Code::SourceUnavailable,
             format!("a source cannot be read: {}", inner.kind()),
         ),
+        DataFusionError::ObjectStore(_) => {
+            Error::new(Code::SourceUnavailable, "a source cannot be read")
+        }
         DataFusionError::SQL(_, _) => Error::new(Code::SqlSyntax, "the SQL does not parse"),
         DataFusionError::NotImplemented(_) => Error::new(
             Code::Unsupported,
@@ -109,6 +112,12 @@ fn external(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Error {
     }
     if let Some(arrow) = error.downcast_ref::<ArrowError>() {
         return arrow_error(arrow);
+    }
+    if error
+        .downcast_ref::<parquet::errors::ParquetError>()
+        .is_some()
+    {
+        return Error::new(Code::BadSource, "a Parquet file cannot be decoded");
     }
     internal("a part of the query engine failed")
 }

@@ -139,7 +139,14 @@ async fn read(context: &SessionContext, table: &Table, source: &Source) -> Resul
         .collect();
     match source.format {
         Format::Parquet => context
-            .read_parquet(paths, ParquetReadOptions::default().skip_metadata(true))
+            .read_parquet(
+                paths,
+                ParquetReadOptions {
+                    file_extension: "",
+                    ..ParquetReadOptions::default()
+                }
+                .skip_metadata(true),
+            )
             .await
             .map_err(|error| bad_file(&error, source)),
         Format::Csv => {
@@ -176,7 +183,12 @@ async fn read(context: &SessionContext, table: &Table, source: &Source) -> Resul
                 .map(|name| Field::new(name, DataType::Utf8, true))
                 .collect();
             let schema = Schema::new(fields);
-            let options = CsvReadOptions::new().has_header(true).schema(&schema);
+            let options = CsvReadOptions::new()
+                .has_header(true)
+                // A quoted line break must not cut a row in two.
+                .newlines_in_values(true)
+                .file_extension("")
+                .schema(&schema);
             context
                 .read_csv(paths, options)
                 .await
@@ -200,6 +212,14 @@ fn bad_file(error: &DataFusionError, source: &Source) -> Error {
         code,
         format!("{} cannot be read as {kind}", source.path.display()),
     )
+}
+
+/// The last part of a source's path, for messages.
+pub(super) fn file_name(source: &Source) -> String {
+    source
+        .path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 fn missing_column(source: &Source, column: &str) -> Error {
@@ -279,7 +299,12 @@ fn delivered(
         return Ok(raw_column.alias(&column.name));
     }
     let function = ScalarUDF::new_from_impl(Deliver {
-        name: format!("{department}.{}.{}", table.name, column.name),
+        name: format!(
+            "{department}.{}.{} ({})",
+            table.name,
+            column.name,
+            file_name(source)
+        ),
         column: column.clone(),
         signature: Signature::any(1, Volatility::Immutable),
     });
@@ -322,7 +347,7 @@ fn castable(from: &DataType, to: ScalarType) -> bool {
 /// Casts, canonicalises and checks one column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Deliver {
-    /// `department.table.column`.
+    /// `department.table.column (file)`.
     name: String,
     column: Column,
     signature: Signature,
@@ -371,7 +396,7 @@ impl Deliver {
     fn bad(&self, rows: usize, what: &str) -> Error {
         Error::new(
             Code::BadSource,
-            format!("{}: {rows} rows {what}", self.name),
+            format!("{}: at least {rows} rows {what}", self.name),
         )
     }
 
