@@ -14,6 +14,7 @@
 //! | [`demo`] | generated people for three departments, and the guided tour |
 //! | [`sandbox`] | a federation of processes on this machine, from folders |
 
+mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -21,8 +22,11 @@ pub mod demo;
 pub mod errors;
 pub mod identity;
 pub mod ledger;
+pub mod node;
 pub mod sandbox;
+mod session;
 pub mod tls;
+mod used_runs;
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]

@@ -35,7 +35,6 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// The largest gRPC message: plans are at most 1 MiB, results are aggregates.
 const MAX_MESSAGE: usize = 64 << 20;
 
-
 /// Everything that the services of one gateway share.
 pub(crate) struct Node {
     pub(crate) department: String,
@@ -190,7 +189,8 @@ impl Node {
         }
         if engine != self.engine.version || config_hash != self.engine.config_hash {
             // A version string of a peer is shown only if it looks like one.
-            let printable = engine.len() <= 64 && engine.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+            let printable =
+                engine.len() <= 64 && engine.chars().all(|c| c.is_ascii_graphic() || c == ' ');
             let engine = if printable { engine } else { "unreadable" };
             return refuse(format!(
                 "{peer} runs engine {engine}, {} runs {}, or they are configured differently",
@@ -257,7 +257,7 @@ impl Node {
         identity::random()
     }
 
-    pub(crate) fn now_unix(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         clock::unix_now()
     }
 }
@@ -279,7 +279,7 @@ impl Data {
         }
         let published = catalog.published.clone();
         policy::file::check(&policy, &published)?;
-        let engine = DataFusionEngine::new(catalog, limits.memory_bytes)?;
+        let engine = DataFusionEngine::new(catalog).with_memory(limits.memory_bytes);
         Ok(Self {
             published,
             policy,

@@ -187,9 +187,9 @@ async fn links(
         let (node, cancel) = (Arc::clone(node), Arc::clone(cancel));
         tasks.push(tokio::task::spawn_blocking(move || {
             let outgoing = node.transport.dial_data(&department, run, 0)?;
-            let incoming = node
-                .registry
-                .expect(run, &department, 0, node.limits.connect, &cancel)?;
+            let incoming =
+                node.registry
+                    .expect(run, &department, 0, node.limits.connect, &cancel)?;
             let io = |_| {
                 Error::new(Code::PeerUnavailable, "its data connection failed")
                     .at(department.clone())

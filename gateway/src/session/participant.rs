@@ -80,7 +80,7 @@ impl Participant {
             )
             .at(caller));
         }
-        let decision = flow::check(validated, &node.me(caller));
+        let decision = flow::check(&validated, &node.me(caller));
         let admission = crate::ledger::Leaf::admission(
             &proposal.run,
             &digest,
@@ -140,15 +140,14 @@ impl Participant {
         nonces: Vec<Vec<u8>>,
     ) -> Result<Signed> {
         let node = &self.node;
-        let State::Proposed(proposed) = self.take(caller, run, |state| {
-            matches!(state, State::Proposed(_))
-        })?
+        let State::Proposed(proposed) =
+            self.take(caller, run, |state| matches!(state, State::Proposed(_)))?
         else {
             return Err(out_of_turn(caller));
         };
         let result = async {
             let versions = node.versions(proposed.permitted())?;
-            let expires = node.now_unix() + CONSENT_SECONDS;
+            let expires = node.now() + CONSENT_SECONDS;
             let policy = versions.policy.clone();
             let (consenting, signed) = proposed.consent(
                 &nonces,
@@ -186,23 +185,20 @@ impl Participant {
         run: RunId,
         consents: Vec<Signed>,
     ) -> Result<Events> {
-        let State::Consenting(consenting) = self.take(caller, run, |state| {
-            matches!(state, State::Consenting(_))
-        })?
+        let State::Consenting(consenting) =
+            self.take(caller, run, |state| matches!(state, State::Consenting(_)))?
         else {
             return Err(out_of_turn(caller));
         };
         let node = Arc::clone(&self.node);
-        let running = match consenting.start(&consents, node.federation.as_ref(), node.now_unix())
-        {
+        let running = match consenting.start(&consents, node.federation.as_ref(), node.now()) {
             Ok(running) => running,
             Err(error) => {
                 self.fail(run, &error).await;
                 return Err(error);
             }
         };
-        let leaf =
-            crate::ledger::Leaf::start(&run, &running.permitted().digest(), node.now());
+        let leaf = crate::ledger::Leaf::start(&run, &running.permitted().digest(), node.now());
         node.record(leaf).await?;
         let cancel = self.cancel_flag(run)?;
         let (sender, receiver) = mpsc::channel(64);
@@ -271,9 +267,8 @@ impl Participant {
         run: RunId,
         tokens: Vec<wire::Prepared>,
     ) -> Result<(Committed, Option<Vec<u8>>)> {
-        let State::Prepared(prepared, result) = self.take(caller, run, |state| {
-            matches!(state, State::Prepared(..))
-        })?
+        let State::Prepared(prepared, result) =
+            self.take(caller, run, |state| matches!(state, State::Prepared(..)))?
         else {
             return Err(out_of_turn(caller));
         };

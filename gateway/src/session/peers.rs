@@ -34,7 +34,11 @@ pub(crate) enum Gateway {
 impl Gateway {
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<wire::ProposeReply> {
         match self {
-            Self::Me(participant) => participant.propose(participant.department(), proposal).await,
+            Self::Me(participant) => {
+                participant
+                    .propose(participant.department(), proposal)
+                    .await
+            }
             Self::Peer(remote) => remote.propose(proposal).await,
         }
     }
@@ -146,11 +150,7 @@ impl Remote {
     }
 
     /// Hands over all release tokens; answers with the sealed final share of a computing party.
-    pub(crate) async fn commit(
-        &self,
-        run: RunId,
-        tokens: Vec<wire::Prepared>,
-    ) -> Result<Vec<u8>> {
+    pub(crate) async fn commit(&self, run: RunId, tokens: Vec<wire::Prepared>) -> Result<Vec<u8>> {
         let request = wire::CommitRequest {
             run_id: run.0.to_vec(),
             tokens,
@@ -168,7 +168,8 @@ impl Remote {
         };
         let mut client = self.client.clone();
         // Best effort: a gateway that cannot be told notices the closed stream or its own deadline.
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), client.abort(request)).await;
+        let _ =
+            tokio::time::timeout(std::time::Duration::from_secs(2), client.abort(request)).await;
     }
 }
 
