@@ -4,6 +4,7 @@
 //! `VEILGATE_CASES` sets how many cases run (500 unless set), `VEILGATE_SEED` where they start. A
 //! failing case prints its seed: `VEILGATE_SEED=<seed> VEILGATE_CASES=1` runs it again.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -90,7 +91,11 @@ impl Case {
                 table.department, table.rows, table.unique, table.unit, table.k, table.format
             );
             for column in &table.columns {
-                let nulls = if column.spec.nullable { "" } else { " not null" };
+                let nulls = if column.spec.nullable {
+                    ""
+                } else {
+                    " not null"
+                };
                 text += &format!("  {} {}{nulls}\n", column.spec.name, column.spec.data_type);
             }
         }
@@ -202,46 +207,84 @@ fn setting(name: &str, default: u64) -> u64 {
         .map_or(default, |text| text.parse().unwrap())
 }
 
-#[test]
-fn joint_answers_equal_clear_answers() {
-    let cases = setting("VEILGATE_CASES", 500);
-    let first = setting("VEILGATE_SEED", 1);
+/// What became of a stretch of seeds.
+#[derive(Default)]
+struct Tally {
+    kinds: BTreeMap<String, u64>,
+    failures: Vec<String>,
+    judged: u64,
+}
+
+/// Cases from `first` on, every `step`th, until `cases` are judged. A refused case is not a case:
+/// others are drawn in its place, up to a bound.
+fn stretch(first: u64, step: u64, cases: u64) -> Tally {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    let mut failures = vec![];
-    let mut equal = 0;
-    let mut seed = first;
-    // A refused case is not a case: others are drawn in its place, up to a bound.
-    while equal < cases && seed < first + 2 * cases {
-        let mut case = Case::random(seed);
-        match run(&mut case, &runtime) {
+    let mut tally = Tally::default();
+    let mut drawn = 0;
+    while tally.judged < cases && drawn < 2 * cases {
+        let mut case = Case::random(first + drawn * step);
+        drawn += 1;
+        let kind = match run(&mut case, &runtime) {
             Ok(Verdict::Equal(kind)) => {
-                equal += 1;
-                *kinds.entry(kind.to_owned()).or_default() += 1;
+                tally.judged += 1;
+                kind.to_owned()
             }
             Ok(Verdict::Refused(error)) => {
                 assert_ne!(error.blame(), Blame::Internal);
-                let kind = format!("refused: {}", error.message);
-                *kinds.entry(kind).or_default() += 1;
+                format!("refused: {}", error.message)
             }
             Err(difference) => {
-                failures.push(format!("{}{difference}", case.describe()));
-                equal += 1;
+                tally.judged += 1;
+                tally
+                    .failures
+                    .push(format!("{}{difference}", case.describe()));
+                "different".to_owned()
             }
+        };
+        *tally.kinds.entry(kind).or_default() += 1;
+    }
+    tally
+}
+
+#[test]
+fn joint_answers_equal_clear_answers() {
+    let cases = setting("VEILGATE_CASES", 500);
+    let first = setting("VEILGATE_SEED", 1);
+    let workers = cases.min(2);
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|worker| {
+                let share = (cases + worker) / workers;
+                scope.spawn(move || stretch(first + worker, workers, share))
+            })
+            .collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    let mut failures = vec![];
+    let mut judged = 0;
+    for tally in tallies {
+        for (kind, count) in tally.kinds {
+            *kinds.entry(kind).or_default() += count;
         }
-        seed += 1;
+        failures.extend(tally.failures);
+        judged += tally.judged;
     }
     for (kind, count) in &kinds {
         println!("{count:5} {kind}");
     }
     if !failures.is_empty() {
         let shown: Vec<_> = failures.iter().take(5).map(String::as_str).collect();
-        panic!("{} of {equal} differ:\n{}", failures.len(), shown.join("\n----\n"));
+        panic!(
+            "{} of {judged} differ:\n{}",
+            failures.len(),
+            shown.join("\n----\n")
+        );
     }
-    assert_eq!(equal, cases, "too many cases were refused");
+    assert_eq!(judged, cases, "too many cases were refused");
     if cases >= 500 {
         for kind in ["aligned", "oblivious"] {
             let count = kinds.get(kind).copied().unwrap_or(0);

@@ -245,7 +245,8 @@ impl Query {
 }
 
 fn direction(dice: &mut Dice) -> &'static str {
-    *dice.pick(&["", "ASC", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"])
+    let directions = ["", "ASC", "DESC", "ASC NULLS FIRST", "DESC NULLS LAST"];
+    directions[dice.index(directions.len())]
 }
 
 fn units(named: &[Named<'_>]) -> Vec<(String, u32)> {
