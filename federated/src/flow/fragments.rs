@@ -75,7 +75,7 @@ fn refusal(me: &Me<'_>, position: FragmentIndex, not: NotAllowed, table: Option<
         rule: "fragments: one table, allow-listed functions".to_owned(),
         column,
         asked: format!("fragment {position} with {}", not.construct),
-        alternative: "columns, conditions and GROUP BY over one table, as docs/policy.md says"
+        alternative: "columns, conditions and GROUP BY over one table, as docs/plan-check.md says"
             .to_owned(),
     }
 }

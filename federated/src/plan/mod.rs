@@ -5,6 +5,7 @@
 
 use crate::schema::{Department, ScalarType};
 
+pub mod explain;
 pub(crate) mod validate;
 pub mod wire;
 

@@ -108,7 +108,10 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     fn column(&self, ident: &Ident) -> Result<RowExpression> {
         let name = name(ident)?;
-        if self.schema.is_some_and(|table| table.column(&name).is_none()) {
+        if self
+            .schema
+            .is_some_and(|table| table.column(&name).is_none())
+        {
             return Err(NotAllowed {
                 construct: "a column that the table does not have".to_owned(),
                 column: Some(name),
@@ -209,7 +212,11 @@ impl Names<'_> {
                 operand
                     .as_deref()
                     .into_iter()
-                    .chain(conditions.iter().flat_map(|when| [&when.condition, &when.result]))
+                    .chain(
+                        conditions
+                            .iter()
+                            .flat_map(|when| [&when.condition, &when.result]),
+                    )
                     .chain(else_result.as_deref()),
                 depth,
             ),
@@ -243,9 +250,7 @@ impl Names<'_> {
                 std::iter::once(expr.as_ref()).chain(trim_what.as_deref()),
                 depth,
             ),
-            Expr::Position { expr, r#in } => {
-                self.every([expr.as_ref(), r#in.as_ref()], depth)
-            }
+            Expr::Position { expr, r#in } => self.every([expr.as_ref(), r#in.as_ref()], depth),
             Expr::Ceil {
                 expr,
                 field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime),
@@ -491,7 +496,9 @@ fn number(expr: &Expr) -> Option<&str> {
 
 fn is_small(expr: &Expr) -> bool {
     number(expr).is_some_and(|text| {
-        let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
         plain && text.bytes().filter(u8::is_ascii_digit).count() <= MAX_LINEAR_DIGITS
     })
 }

@@ -215,9 +215,10 @@ fn output(names: &Names<'_>, expr: &Expr) -> Result<Derivation> {
             _ => Err(NotAllowed::new("SUM of several arguments")),
         },
         "nullif" => match plain_arguments(function)?.as_slice() {
-            [FunctionArgExpr::Expr(Expr::Function(count)), FunctionArgExpr::Expr(zero)]
-                if function_name(count)? == "count" && is_zero(zero) =>
-            {
+            [
+                FunctionArgExpr::Expr(Expr::Function(count)),
+                FunctionArgExpr::Expr(zero),
+            ] if function_name(count)? == "count" && is_zero(zero) => {
                 match output(names, &Expr::Function(count.clone()))? {
                     Derivation::Count(argument) => Ok(Derivation::CountOrNull(argument)),
                     _ => Err(NotAllowed::new("NULLIF of COUNT(*)")),
@@ -253,7 +254,9 @@ fn grouping(select: &Select, items: &[&Expr], outputs: &[Derivation]) -> Result<
     for expr in by {
         let position = match expr {
             Expr::Value(value) => match &value.value {
-                Value::Number(text, false) => text.parse::<usize>().ok().and_then(|n| n.checked_sub(1)),
+                Value::Number(text, false) => {
+                    text.parse::<usize>().ok().and_then(|n| n.checked_sub(1))
+                }
                 _ => None,
             },
             _ => items.iter().position(|item| *item == expr),
@@ -275,7 +278,9 @@ fn grouping(select: &Select, items: &[&Expr], outputs: &[Derivation]) -> Result<
     if covered {
         Ok(true)
     } else {
-        Err(NotAllowed::new("an output that is neither grouped by nor an aggregate"))
+        Err(NotAllowed::new(
+            "an output that is neither grouped by nor an aggregate",
+        ))
     }
 }
 

@@ -54,7 +54,9 @@ pub fn released_use(sql: &str) -> Result<ReleasedUse> {
     }
     for condition in select.selection.iter().chain(&select.having) {
         let columns = names.read(condition)?.columns;
-        found.conditions.extend(positions(&columns, &BTreeMap::new())?);
+        found
+            .conditions
+            .extend(positions(&columns, &BTreeMap::new())?);
     }
     let Statement::Query(query) = &statement else {
         return Err(NotAllowed::new("a statement other than SELECT"));
@@ -73,9 +75,9 @@ pub fn released_use(sql: &str) -> Result<ReleasedUse> {
             };
             match ordinal.and_then(|n| n.checked_sub(1)) {
                 Some(position) => {
-                    let columns = items
-                        .get(position)
-                        .ok_or_else(|| NotAllowed::new("ORDER BY of an output that is not there"))?;
+                    let columns = items.get(position).ok_or_else(|| {
+                        NotAllowed::new("ORDER BY of an output that is not there")
+                    })?;
                     found.order.extend(columns);
                 }
                 None => {

@@ -83,7 +83,8 @@ impl ContextProvider for Scope {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        let named = |of: &&Arc<ScalarUDF>| of.name() == name || of.aliases().iter().any(|a| a == name);
+        let named =
+            |of: &&Arc<ScalarUDF>| of.name() == name || of.aliases().iter().any(|a| a == name);
         self.scalars.iter().find(named).cloned()
     }
 

@@ -1,0 +1,401 @@
+//! `EXPLAIN`: what would leave whom, in which form, who would see it, and which rule lets it.
+//!
+//! Plain text of at most 100 columns, the same for the same plan. It is made from the plan alone,
+//! so a literal of the query shows only inside the SQL of the fragments, to the analyst who wrote
+//! it; nothing of it belongs into a log.
+
+mod layout;
+
+use super::{
+    Encoding, Fragment, JointPlan, Operator, Predicate, PublicSize, ReleasedSource, UnitCount,
+};
+use crate::planner::Planned;
+use layout::{bytes, count, paragraph, table};
+use std::fmt::Write as _;
+
+/// Explains a plan. `rules` are what the departments' own checks applied, as (department, rule,
+/// what for); empty when nobody was asked.
+#[must_use]
+pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String {
+    let plan = &planned.plan;
+    let mut out = String::new();
+    let home = plan
+        .result_party()
+        .map_or("nobody", |party| name(plan, party));
+    let _ = writeln!(out, "JOINT PLAN for {home}, {}", plan.engine.version);
+    out.push_str(&table(
+        &["department", "role", "what it learns"],
+        &[12, 38, 46],
+        &roles(plan),
+    ));
+
+    let _ = writeln!(out, "\nWHAT LEAVES");
+    out.push_str(&table(
+        &[
+            "department",
+            "what",
+            "form",
+            "who sees it",
+            "rows, bytes",
+            "leakage",
+        ],
+        &[12, 24, 20, 20, 12, 7],
+        &leaving(planned),
+    ));
+
+    let _ = writeln!(out, "\nRULES");
+    if rules.is_empty() {
+        let _ = writeln!(
+            out,
+            "  not asked for: the departments check when the plan is proposed"
+        );
+    } else {
+        let rows: Vec<Vec<String>> = rules
+            .iter()
+            .map(|(department, rule, what)| vec![department.clone(), rule.clone(), what.clone()])
+            .collect();
+        out.push_str(&table(&["department", "rule", "for"], &[12, 52, 32], &rows));
+    }
+
+    let _ = writeln!(out, "\nFRAGMENTS, each in the clear inside its department");
+    for (index, fragment) in plan.fragments.iter().enumerate() {
+        let owner = name(plan, fragment.owner);
+        out.push_str(&paragraph(&format!("f{index} {owner}: "), &fragment.sql));
+    }
+
+    let _ = writeln!(out, "\nJOINT OPERATORS on shares");
+    for (index, operator) in plan.operators.iter().enumerate() {
+        let text = describe(plan, operator);
+        let cost = planned
+            .costs
+            .operators
+            .get(index)
+            .map_or_else(String::new, |of| {
+                format!(
+                    " [{} rows, {}, {} rounds]",
+                    count(of.rows),
+                    bytes(of.bytes),
+                    count(of.rounds)
+                )
+            });
+        out.push_str(&paragraph(&format!("o{index} "), &format!("{text}{cost}")));
+    }
+    if let Some(strategy) = planned.strategy {
+        let _ = writeln!(
+            out,
+            "  strategy: {strategy}, about {} and {} rounds in all",
+            bytes(planned.costs.bytes()),
+            count(planned.costs.rounds())
+        );
+    }
+    for (strategy, why) in &planned.rejected {
+        out.push_str(&paragraph(&format!("not {strategy}: "), why));
+    }
+    guards(plan, &mut out);
+    released(plan, &mut out);
+    out
+}
+
+fn name(plan: &JointPlan, party: usize) -> &str {
+    plan.parties
+        .get(party)
+        .map_or("?", |party| party.department.as_str())
+}
+
+fn roles(plan: &JointPlan) -> Vec<Vec<String>> {
+    let neutral = plan.operators.iter().find_map(|operator| match operator {
+        Operator::Align { neutral, .. } => Some(*neutral),
+        _ => None,
+    });
+    plan.parties
+        .iter()
+        .enumerate()
+        .map(|(index, party)| {
+            let mut roles = Vec::new();
+            if plan.fragments.iter().any(|of| of.owner == index) {
+                roles.push("data".to_owned());
+            }
+            if let Some(seat) = party.computing {
+                roles.push(format!("computing party P{seat}"));
+            }
+            if party.result {
+                roles.push("receives the result".to_owned());
+            }
+            let learns = match (party.result, neutral == Some(index)) {
+                (true, _) => "the released groups, after every guard",
+                (false, true) => "padded sizes, the noisy number of matches",
+                (false, false) if leaks_sizes(plan) => "padded sizes",
+                (false, false) => "declared sizes only",
+            };
+            vec![
+                party.department.clone(),
+                roles.join(", "),
+                learns.to_owned(),
+            ]
+        })
+        .collect()
+}
+
+fn leaks_sizes(plan: &JointPlan) -> bool {
+    plan.fragments
+        .iter()
+        .any(|of| of.size == PublicSize::Bucket)
+}
+
+/// One line for each column that leaves, and one for each result.
+fn leaving(planned: &Planned) -> Vec<Vec<String>> {
+    let plan = &planned.plan;
+    let aligned = |index: usize| {
+        plan.operators.iter().find_map(|operator| match operator {
+            Operator::Align {
+                fragments, neutral, ..
+            } if fragments.contains(&index) => Some(name(plan, *neutral).to_owned()),
+            _ => None,
+        })
+    };
+    let shares = plan.computing_parties().map_or_else(String::new, |seats| {
+        let names: Vec<&str> = seats.iter().map(|seat| name(plan, *seat)).collect();
+        format!("nobody alone: shares at {}", names.join(", "))
+    });
+    let mut rows = Vec::new();
+    for (index, fragment) in plan.fragments.iter().enumerate() {
+        let neutral = aligned(index);
+        let leakage = match (fragment.size, neutral.is_some()) {
+            (PublicSize::Declared(_), false) => "none",
+            _ => "sizes",
+        };
+        let size = planned.costs.fragments.get(index).map_or_else(
+            || count(fragment.estimated_rows),
+            |of| format!("{} {}", count(of.rows), bytes(of.bytes)),
+        );
+        let padding = match fragment.size {
+            PublicSize::Bucket => "its number of rows, padded to a public bucket".to_owned(),
+            PublicSize::Declared(rows) => format!("no size: always {} rows", count(rows)),
+        };
+        rows.push(vec![
+            name(plan, fragment.owner).to_owned(),
+            padding,
+            "padded size".to_owned(),
+            "every party".to_owned(),
+            size,
+            leakage.to_owned(),
+        ]);
+        for column in &fragment.columns {
+            let tag = matches!(column.encoding, Encoding::KeyTag { .. });
+            rows.push(vec![
+                String::new(),
+                column.label.clone(),
+                form(&column.encoding, neutral.is_some()),
+                match (&neutral, tag) {
+                    (Some(neutral), true) => format!("{neutral}, as random numbers"),
+                    _ => shares.clone(),
+                },
+                String::new(),
+                leakage.to_owned(),
+            ]);
+        }
+    }
+    let home = plan
+        .result_party()
+        .map_or("nobody", |party| name(plan, party));
+    let group = plan.release.group_guards.len();
+    rows.push(vec![
+        "all".to_owned(),
+        plan.release
+            .output
+            .iter()
+            .map(|of| of.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+        "aggregate".to_owned(),
+        home.to_owned(),
+        String::new(),
+        if group > 0 { "release" } else { "public" }.to_owned(),
+    ]);
+    rows
+}
+
+fn form(encoding: &Encoding, aligned: bool) -> String {
+    match encoding {
+        Encoding::KeyTag { bits, .. } if aligned => format!("{bits}-bit keyed tag"),
+        Encoding::KeyTag { bits, .. } => format!("share of a {bits}-bit keyed tag"),
+        Encoding::UnitTag { bits } => format!("share of a {bits}-bit tag of the privacy unit"),
+        Encoding::Ring64 => "share, 64 bits".to_owned(),
+        Encoding::Ring128 => "share, 128 bits".to_owned(),
+        Encoding::Bits(1) => "share, 1 bit".to_owned(),
+        Encoding::Bits(bits) => format!("share, {bits} bits"),
+        Encoding::Codes(values) => format!("share of one of {} codes", values.len()),
+        Encoding::Text { max_bytes } => format!("share of {max_bytes} bytes of text"),
+    }
+}
+
+fn label(plan: &JointPlan, at: super::ColumnRef) -> String {
+    plan.fragments
+        .get(at.fragment)
+        .and_then(|of: &Fragment| Some((of.owner, of.columns.get(at.column)?)))
+        .map_or_else(
+            || "?".to_owned(),
+            |(owner, column)| format!("{}: {}", name(plan, owner), column.label),
+        )
+}
+
+fn labels(plan: &JointPlan, columns: &[super::ColumnRef]) -> String {
+    let all: Vec<String> = columns.iter().map(|at| label(plan, *at)).collect();
+    all.join(", ")
+}
+
+fn describe(plan: &JointPlan, operator: &Operator) -> String {
+    match operator {
+        Operator::Input { fragment } => format!("input of f{fragment}"),
+        Operator::Align {
+            fragments, neutral, ..
+        } => {
+            let inputs: Vec<String> = fragments.iter().map(|of| format!("f{of}")).collect();
+            format!(
+                "aligned join of {} through {}, which matches tags",
+                inputs.join(", "),
+                name(plan, *neutral)
+            )
+        }
+        Operator::Join {
+            left,
+            right,
+            left_key,
+            right_key,
+        } => format!(
+            "oblivious join of o{left} and o{right} on {} = {}",
+            label(plan, *left_key),
+            label(plan, *right_key)
+        ),
+        Operator::Filter {
+            input,
+            predicate: condition,
+        } => format!("filter of o{input} where {}", predicate(plan, condition)),
+        Operator::Aggregate {
+            input, keys, cells, ..
+        } => format!(
+            "aggregate of o{input}: {} {} for {}",
+            cells.len(),
+            if cells.len() == 1 {
+                "number"
+            } else {
+                "numbers"
+            },
+            if keys.is_empty() {
+                "the whole".to_owned()
+            } else {
+                format!("each ({})", labels(plan, keys))
+            }
+        ),
+    }
+}
+
+fn predicate(plan: &JointPlan, condition: &Predicate) -> String {
+    use super::Comparator as C;
+    let list = |items: &[Predicate], word: &str| {
+        let all: Vec<String> = items.iter().map(|item| predicate(plan, item)).collect();
+        format!("({})", all.join(word))
+    };
+    match condition {
+        Predicate::Compare {
+            comparator,
+            left,
+            right,
+        } => {
+            let sign = match comparator {
+                C::Equal => "=",
+                C::NotEqual => "<>",
+                C::Less => "<",
+                C::LessEqual => "<=",
+                C::Greater => ">",
+                C::GreaterEqual => ">=",
+            };
+            format!("{} {sign} {}", label(plan, *left), label(plan, *right))
+        }
+        Predicate::Flag(column) => label(plan, *column),
+        Predicate::All(items) => list(items, " AND "),
+        Predicate::Any(items) => list(items, " OR "),
+    }
+}
+
+fn guards(plan: &JointPlan, out: &mut String) {
+    let Some(Operator::Aggregate {
+        cells, units, keys, ..
+    }) = plan.operators.get(plan.release.input)
+    else {
+        return;
+    };
+    let _ = writeln!(out, "\nGUARDS, applied to shares before anything is opened");
+    let text = |unit: &UnitCount| {
+        let what = match unit.unit {
+            Some(at) => format!("distinct {}", label(plan, at)),
+            None => "rows, each another privacy unit".to_owned(),
+        };
+        let over = unit.argument.map_or_else(String::new, |at| {
+            format!(" where {} is not NULL", label(plan, at))
+        });
+        format!(
+            "at least k = {} of {}: {what}{over}",
+            unit.k,
+            name(plan, unit.owner)
+        )
+    };
+    for guard in &plan.release.group_guards {
+        if let Some(unit) = units.get(*guard) {
+            let whole = if keys.is_empty() { "result" } else { "group" };
+            out.push_str(&paragraph(&format!("each {whole}: "), &text(unit)));
+        }
+    }
+    for (index, unit) in units.iter().enumerate() {
+        if plan.release.group_guards.contains(&index) {
+            continue;
+        }
+        let guarded = cells.iter().filter(|of| of.guards.contains(&index)).count();
+        let what = if guarded == 1 { "1 number" } else { "numbers" };
+        out.push_str(&paragraph(&format!("{what}: "), &text(unit)));
+    }
+    if units.is_empty() {
+        let _ = writeln!(out, "  none: the tables are public reference data");
+    }
+    let withheld = match plan.release.public_groups {
+        Some(groups) => format!(
+            "groups below k are withheld; their number is told, out of {} possible ones",
+            count(groups)
+        ),
+        None if keys.is_empty() => "numbers below k are NULL".to_owned(),
+        None => "groups below k are withheld, and their number is not told".to_owned(),
+    };
+    out.push_str(&paragraph("withheld: ", &withheld));
+}
+
+fn released(plan: &JointPlan, out: &mut String) {
+    let _ = writeln!(out, "\nRELEASE");
+    let columns: Vec<String> = plan
+        .release
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            let what = match column.source {
+                ReleasedSource::Key(key) => format!("key {key}"),
+                ReleasedSource::Cell(cell) => format!("number {cell}"),
+                ReleasedSource::Average { sum, count } => {
+                    format!("number {sum} / number {count}, both opened")
+                }
+            };
+            format!("r{index} {what}")
+        })
+        .collect();
+    out.push_str(&paragraph("opened: ", &columns.join("; ")));
+    out.push_str(&paragraph("then: ", &plan.release.sql));
+    let output: Vec<String> = plan
+        .release
+        .output
+        .iter()
+        .map(|of| {
+            let null = if of.nullable { "" } else { " not null" };
+            format!("{} {}{null}", of.name, of.data_type)
+        })
+        .collect();
+    out.push_str(&paragraph("result: ", &output.join(", ")));
+}
