@@ -148,7 +148,7 @@ impl LocalEngine for DataFusionEngine {
             let Some(source) = self.catalog.sources.get(index) else {
                 continue;
             };
-            let stamp = source::stamp(source)?;
+            let stamp = source::stamp(source).map_err(|error| self.placed(error, &[index]))?;
             source::register(&context, &self.catalog, index).await?;
             self.verify(&context, index, &stamp)
                 .await

@@ -35,7 +35,7 @@ pub(crate) fn files(source: &Source) -> Result<Vec<PathBuf>> {
     let gone = |error: std::io::Error| {
         Error::new(
             Code::SourceUnavailable,
-            format!("{}: {}", source.path.display(), error.kind()),
+            format!("{}: {}", file_name(source), error.kind()),
         )
     };
     if !fs::metadata(&source.path).map_err(gone)?.is_dir() {
@@ -53,7 +53,7 @@ pub(crate) fn files(source: &Source) -> Result<Vec<PathBuf>> {
             Code::BadSource,
             format!(
                 "{} holds no .{} file",
-                source.path.display(),
+                file_name(source),
                 extension(source.format)
             ),
         ));
@@ -76,7 +76,7 @@ pub(super) fn stamp(source: &Source) -> Result<Vec<u8>> {
         let gone = |error: std::io::Error| {
             Error::new(
                 Code::SourceUnavailable,
-                format!("{}: {}", path.display(), error.kind()),
+                format!("{}: {}", path_name(&path), error.kind()),
             )
         };
         let metadata = fs::metadata(&path).map_err(gone)?;
@@ -158,7 +158,7 @@ async fn read(context: &SessionContext, table: &Table, source: &Source) -> Resul
                         Code::BadSource,
                         format!(
                             "{} has another header line than the files before it",
-                            path.display()
+                            path_name(&path)
                         ),
                     ));
                 }
@@ -169,7 +169,7 @@ async fn read(context: &SessionContext, table: &Table, source: &Source) -> Resul
                 if !seen.insert(name) {
                     return Err(Error::new(
                         Code::BadSource,
-                        format!("{}: the header names a column twice", source.path.display()),
+                        format!("{}: the header names a column twice", file_name(source)),
                     ));
                 }
             }
@@ -210,15 +210,18 @@ fn bad_file(error: &DataFusionError, source: &Source) -> Error {
     };
     Error::new(
         code,
-        format!("{} cannot be read as {kind}", source.path.display()),
+        format!("{} cannot be read as {kind}", file_name(source)),
     )
 }
 
 /// The last part of a source's path, for messages.
 pub(super) fn file_name(source: &Source) -> String {
-    source
-        .path
-        .file_name()
+    path_name(&source.path)
+}
+
+/// Errors travel to other departments, so they name files without the folders around them.
+fn path_name(path: &Path) -> String {
+    path.file_name()
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
@@ -227,7 +230,7 @@ fn missing_column(source: &Source, column: &str) -> Error {
         Code::BadSource,
         format!(
             "{} has no column {column}, which catalog.toml declares",
-            source.path.display()
+            file_name(source)
         ),
     )
 }
@@ -240,14 +243,14 @@ fn csv_header(path: &Path) -> Result<Vec<String>> {
     let file = fs::File::open(path).map_err(|error| {
         Error::new(
             Code::SourceUnavailable,
-            format!("{}: {}", path.display(), error.kind()),
+            format!("{}: {}", path_name(path), error.kind()),
         )
     })?;
     let format = arrow::csv::reader::Format::default().with_header(true);
     let (schema, _) = format.infer_schema(file, Some(0)).map_err(|_| {
         Error::new(
             Code::BadSource,
-            format!("{} has no readable header line", path.display()),
+            format!("{} has no readable header line", path_name(path)),
         )
     })?;
     Ok(schema
@@ -281,7 +284,7 @@ fn delivered(
             Code::BadSource,
             format!(
                 "{}: column {} holds {}, which does not fit the declared {}",
-                source.path.display(),
+                file_name(source),
                 column.name,
                 field.data_type(),
                 column.data_type

@@ -150,34 +150,25 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// A hash of one row of these columns, none of them NULL.
+/// A hash of one row of these columns, none of them NULL: two outputs of one SipHash state.
 fn hash(columns: &[&dyn Array], row: usize) -> u128 {
-    let mut low = DefaultHasher::new();
-    let mut high = DefaultHasher::new();
-    high.write_u8(1);
+    let mut hasher = DefaultHasher::new();
     for column in columns {
-        let mut write = |bytes: &[u8]| {
-            for hasher in [&mut low, &mut high] {
-                hasher.write_usize(bytes.len());
-                hasher.write(bytes);
-            }
-        };
         match column.data_type() {
-            DataType::Int64 => write(&column.as_primitive::<Int64Type>().value(row).to_le_bytes()),
+            DataType::Int64 => hasher.write_i64(column.as_primitive::<Int64Type>().value(row)),
             DataType::Decimal128(..) => {
-                write(
-                    &column
-                        .as_primitive::<Decimal128Type>()
-                        .value(row)
-                        .to_le_bytes(),
-                );
+                hasher.write_i128(column.as_primitive::<Decimal128Type>().value(row));
             }
-            DataType::Date32 => {
-                write(&column.as_primitive::<Date32Type>().value(row).to_le_bytes())
+            DataType::Date32 => hasher.write_i32(column.as_primitive::<Date32Type>().value(row)),
+            DataType::Boolean => hasher.write_u8(u8::from(column.as_boolean().value(row))),
+            _ => {
+                let text = column.as_string::<i32>().value(row).as_bytes();
+                hasher.write_usize(text.len());
+                hasher.write(text);
             }
-            DataType::Boolean => write(&[u8::from(column.as_boolean().value(row))]),
-            _ => write(column.as_string::<i32>().value(row).as_bytes()),
         }
     }
-    (u128::from(high.finish()) << 64) | u128::from(low.finish())
+    let low = hasher.finish();
+    hasher.write_u8(0);
+    (u128::from(hasher.finish()) << 64) | u128::from(low)
 }
