@@ -47,16 +47,36 @@ pub fn show(answer: &Answer, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The notices of an answer, one a line.
+/// The notices of an answer: a kind, then its texts, wrapped to 80 columns.
 #[must_use]
 pub fn notices(answer: &Answer) -> String {
-    let mut lines = vec![format!("query:     {}", answer.query_id)];
+    const WIDTH: usize = 80;
+    const INDENT: usize = 11;
+    let mut lines = vec![format!("{:<INDENT$}{}", "query:", answer.query_id)];
+    let mut last = "";
     for notice in &answer.notices {
-        lines.push(format!(
-            "{:<10} {}",
-            format!("{}:", notice.kind),
-            notice.text
-        ));
+        let label = if notice.kind == last {
+            String::new()
+        } else {
+            format!("{}:", notice.kind)
+        };
+        last = &notice.kind;
+        let mut line = format!("{label:<INDENT$}");
+        let mut used = INDENT;
+        for word in notice.text.split(' ') {
+            let length = word.chars().count();
+            if used > INDENT && used + 1 + length > WIDTH {
+                lines.push(std::mem::take(&mut line));
+                line = " ".repeat(INDENT + 2);
+                used = INDENT + 2;
+            } else if used > INDENT {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+            used += length;
+        }
+        lines.push(line);
     }
     lines.join("\n")
 }
@@ -100,4 +120,40 @@ fn limited(from: impl Read) -> std::io::Result<String> {
         return Err(std::io::ErrorKind::FileTooLarge.into());
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::client::Notice;
+    use crate::cli::output::Rows;
+    use arrow::record_batch::RecordBatch;
+
+    #[test]
+    fn notices_have_one_label_a_kind_and_stay_within_a_line() {
+        let notice = |kind: &str, text: &str| Notice {
+            kind: kind.to_owned(),
+            text: text.to_owned(),
+        };
+        let long = "1 of 16 possible groups are empty or below the least number of privacy units";
+        let answer = Answer {
+            query_id: "00ff".into(),
+            rows: Rows::from_batch(RecordBatch::new_empty(std::sync::Arc::new(
+                arrow::datatypes::Schema::empty(),
+            ))),
+            notices: vec![
+                notice("withheld", long),
+                notice("ledger", "civil: leaf 3"),
+                notice("ledger", "tax: leaf 3"),
+            ],
+        };
+        assert_eq!(
+            notices(&answer),
+            "query:     00ff\n\
+             withheld:  1 of 16 possible groups are empty or below the least number of\n\
+             \x20            privacy units\n\
+             ledger:    civil: leaf 3\n\
+             \x20          tax: leaf 3"
+        );
+    }
 }
