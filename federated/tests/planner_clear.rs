@@ -17,7 +17,8 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use std::sync::Arc;
 use veilgate_federated::catalog::{Column, Published, Table, Unit};
 use veilgate_federated::error::Code;
-use veilgate_federated::plan::{Engine, Operator};
+use veilgate_federated::flow::{Me, check};
+use veilgate_federated::plan::{Engine, Operator, Validated};
 use veilgate_federated::planner::{Federation, Member, Request, Strategy, plan};
 use veilgate_federated::policy::{Leakage, Level, Policy, Rule, Use};
 use veilgate_federated::schema::ScalarType;
@@ -510,8 +511,21 @@ fn plans_mean_what_the_query_means() {
             }
         };
         planned += 1;
-        veilgate_federated::plan::Validated::from_plan(&made.plan)
+        let validated = Validated::from_plan(&made.plan)
             .unwrap_or_else(|error| panic!("seed {seed}: {}\n{error}", asked.sql));
+        for member in &world.federation.members {
+            let me = Me {
+                department: &member.department,
+                catalog: member.catalog.as_ref(),
+                policy: member.policy.as_ref(),
+                engine: &made.plan.engine,
+                home: "alpha",
+            };
+            if made.plan.party(&member.department).is_some() {
+                check(&validated, &me)
+                    .unwrap_or_else(|error| panic!("seed {seed}: {}\n{error}", asked.sql));
+            }
+        }
         let tables: Vec<_> = world
             .data
             .iter()

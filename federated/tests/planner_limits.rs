@@ -392,7 +392,7 @@ fn rules_for_other_recipients_do_not_count() {
             .map(|(_, k)| *k)
             .max()
     };
-    assert_eq!(k("civil"), Some(10));
+    assert_eq!(k("civil"), Some(10), "join key and count of rows");
     assert_eq!(k("social"), Some(50));
 }
 

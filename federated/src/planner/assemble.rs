@@ -77,6 +77,19 @@ fn uses(sorted: &Sorted<'_>) -> BTreeSet<rules::ColumnUse> {
     for condition in &sorted.cross {
         condition.leaves(&mut |_, expr| filters.push(expr));
     }
+    // A condition on one of several equal columns is one on each of them.
+    let filtered: BTreeSet<_> = filters
+        .iter()
+        .flat_map(|expr| columns::base_columns(expr))
+        .collect();
+    let implied: Vec<Expr> = sorted
+        .equal
+        .iter()
+        .filter(|equal| equal.columns.iter().any(|id| filtered.contains(id)))
+        .flat_map(|equal| equal.columns.iter().copied())
+        .map(columns::column_expr)
+        .collect();
+    filters.extend(&implied);
     rules::uses(sorted.block, &keys, &filters)
 }
 

@@ -16,7 +16,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Distinct, Expr, FetchType, LogicalPlan, Operator, SkipType,
+    BinaryExpr, Distinct, Expr, ExprSchemable, FetchType, LogicalPlan, Operator, SkipType,
 };
 
 /// The most tables in one query.
@@ -420,6 +420,7 @@ impl Builder<'_> {
                 &[name],
             ));
         };
+        let never_null = argument.nullable(schema).is_ok_and(|nullable| !nullable);
         let argument = self.substitute(argument, schema, inner)?;
         let constant = base_columns(&argument).is_empty();
         let function = match name {
@@ -429,6 +430,8 @@ impl Builder<'_> {
                 }
                 _ => return Err(self.query.unsupported("COUNT of an expression", &[name])),
             },
+            // The owner sees no use of a column that is counted and never NULL.
+            "count" if never_null => return Ok((Function::CountRows, None)),
             "count" => Function::Count,
             "sum" => Function::Sum,
             "avg" => Function::Avg,

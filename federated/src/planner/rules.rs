@@ -97,7 +97,8 @@ pub(super) fn uses(
     uses
 }
 
-/// The rules that permit a use to analysts of `home`: those of the column, or else of the table.
+/// The rules that permit a use to analysts of `home`. A column with a rule of its own for a use does
+/// not take the table's, as the owner's own check has it.
 pub(super) fn matching<'a>(
     policy: &'a Policy,
     table: &str,
@@ -109,17 +110,15 @@ pub(super) fn matching<'a>(
         policy
             .rules
             .iter()
-            .filter(|rule| {
-                rule.table == table
-                    && rule.column == name
-                    && rule.permits == *asked
-                    && (rule.recipients.is_empty()
-                        || rule.recipients.iter().any(|recipient| recipient == home))
-            })
+            .filter(|rule| rule.table == table && rule.column == name && rule.permits == *asked)
             .collect()
     };
     let own = of(column);
-    if own.is_empty() { of("*") } else { own }
+    let mut rules = if own.is_empty() { of("*") } else { own };
+    rules.retain(|rule| {
+        rule.recipients.is_empty() || rule.recipients.iter().any(|recipient| recipient == home)
+    });
+    rules
 }
 
 /// What the rules of one department ask, over all its tables in the query.
