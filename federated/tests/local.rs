@@ -556,10 +556,7 @@ fn fragments_only_read_their_own_tables() {
             "SELECT z AS c0 FROM t".to_owned(),
             Some(Code::UnknownColumn),
         ),
-        (
-            "SELECT 1/0 AS c0 FROM t".to_owned(),
-            Some(Code::Overflow),
-        ),
+        ("SELECT 1/0 AS c0 FROM t".to_owned(), Some(Code::Overflow)),
         (
             "SELECT CAST(x AS DECIMAL(4,2)) AS c0 FROM t".to_owned(),
             Some(Code::DigestMismatch),
@@ -620,4 +617,63 @@ fn snapshots_follow_the_files_and_memory_is_bounded() {
         run_on(&engine, sql, &expect).unwrap_err().code,
         Code::BadSource
     );
+}
+
+#[test]
+fn parquet_numbers_are_brought_to_the_declared_type_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let small: ArrayRef = Arc::new(arrow::array::Int16Array::from(vec![Some(7), None]));
+    let float: ArrayRef = Arc::new(Float64Array::from(vec![0.1, 2.675]));
+    let fine: ArrayRef = Arc::new(
+        Decimal128Array::from(vec![1_i128, 2])
+            .with_precision_and_scale(12, 4)
+            .unwrap(),
+    );
+    let huge: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![1, u64::MAX]));
+    let batch = RecordBatch::try_from_iter([
+        ("small", small),
+        ("float", float),
+        ("fine", fine),
+        ("huge", huge),
+    ])
+    .unwrap();
+    write_parquet(&folder.path().join("t.parquet"), &batch);
+    let run = |column: &str, data_type: &str| {
+        let columns = format!("{{ name = \"{column}\", type = \"{data_type}\" }}");
+        let catalog = catalog(folder.path(), &table("t.parquet", "max_rows = 4", &columns));
+        let expect = [(catalog.published.tables[0].columns[0].data_type, true)];
+        let sql = format!("SELECT {column} AS c0 FROM t");
+        run_on(&DataFusionEngine::new(catalog), &sql, &expect)
+    };
+    let ints = one(&run("small", "int64").unwrap());
+    assert_eq!(
+        ints.column(0).as_primitive::<Int64Type>(),
+        &Int64Array::from(vec![Some(7), None])
+    );
+    let decimals = one(&run("float", "decimal(12,2)").unwrap());
+    assert_eq!(
+        decimals.column(0).as_primitive::<Decimal128Type>().values(),
+        &[10, 268]
+    );
+    for (column, data_type, expected) in [
+        (
+            "fine",
+            "decimal(12,2)",
+            "tax.t: t.parquet: column fine holds Decimal128(12, 4), which does not fit the declared decimal(12,2)",
+        ),
+        (
+            "huge",
+            "int64",
+            "tax.t.huge (t.parquet): at least 1 rows are not of the declared type int64",
+        ),
+        (
+            "small",
+            "utf8",
+            "tax.t: t.parquet: column small holds Int16, which does not fit the declared utf8",
+        ),
+    ] {
+        let error = run(column, data_type).unwrap_err();
+        assert_eq!(error.message, expected);
+        assert_eq!(error.code, Code::BadSource);
+    }
 }

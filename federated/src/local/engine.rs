@@ -192,18 +192,27 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_of_the_configuration_and_not_of_the_machine() {
+    fn options_that_default_to_the_number_of_processors_are_pinned() {
         assert_eq!(engine(), engine());
-        let here = engine_config();
-        for entry in here.options().entries() {
-            // Options that default to the number of processors are pinned above.
-            if entry.key.ends_with("partitions") || entry.key.ends_with("concurrency") {
-                assert!(
-                    !entry.key.starts_with("datafusion.execution.target")
-                        || entry.value.as_deref() == Some("2"),
-                    "{}",
-                    entry.key
-                );
+        // Options of the engine's own defaults that equal the number of processors here.
+        let processors = std::thread::available_parallelism().unwrap().to_string();
+        let defaults = SessionConfig::new();
+        let of_machine: Vec<String> = defaults
+            .options()
+            .entries()
+            .into_iter()
+            .filter(|entry| entry.value.as_deref() == Some(processors.as_str()))
+            .filter(|entry| {
+                ["partitions", "concurrency", "parallelism", "threads"]
+                    .iter()
+                    .any(|word| entry.key.ends_with(word))
+            })
+            .map(|entry| entry.key)
+            .collect();
+        assert!(of_machine.len() >= 2, "{of_machine:?}");
+        for entry in engine_config().options().entries() {
+            if of_machine.contains(&entry.key) && !entry.key.contains("meta_fetch") {
+                assert_eq!(entry.value.as_deref(), Some("2"), "{}", entry.key);
             }
         }
     }

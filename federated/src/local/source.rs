@@ -327,17 +327,15 @@ fn castable(from: &DataType, to: ScalarType) -> bool {
     }
     match to {
         ScalarType::Int64 => from.is_integer(),
-        ScalarType::Decimal { .. } => {
-            from.is_integer()
-                || matches!(
-                    from,
-                    DataType::Decimal32(..)
-                        | DataType::Decimal64(..)
-                        | DataType::Decimal128(..)
-                        | DataType::Float32
-                        | DataType::Float64
-                )
-        }
+        ScalarType::Decimal { scale, .. } => match from {
+            // Fewer digits after the point than the file has would round.
+            DataType::Decimal32(_, finest)
+            | DataType::Decimal64(_, finest)
+            | DataType::Decimal128(_, finest) => i16::from(*finest) <= i16::from(scale),
+            // Declared fixed point: rounded to the declared scale.
+            DataType::Float32 | DataType::Float64 => true,
+            other => other.is_integer(),
+        },
         ScalarType::Date => matches!(
             from,
             DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)
