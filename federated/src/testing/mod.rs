@@ -34,6 +34,8 @@ pub struct Federation {
     runtime: tokio::runtime::Runtime,
     /// Where frames are kept, if they are.
     pub recorder: Option<Recorder>,
+    /// A department that is killed before joint execution.
+    pub absent: Option<String>,
     /// Every seed of a run is derived from it; counts up by one a run.
     pub seed: u64,
 }
@@ -81,6 +83,7 @@ impl Federation {
             planning,
             runtime,
             recorder: None,
+            absent: None,
             seed: 1,
         })
     }
@@ -153,13 +156,17 @@ impl Federation {
         let seed = self.seed;
         let fragments = self.fragments(plan)?;
         let links = self.links(plan);
+        let absent = self.absent.as_deref();
+        let runs = |party: PartyIndex| {
+            plan.takes_part(party) && Some(plan.parties[party].department.as_str()) != absent
+        };
         let outcomes: Vec<Option<Result<Execution>>> = std::thread::scope(|scope| {
             let workers: Vec<_> = fragments
                 .into_iter()
                 .zip(links)
                 .enumerate()
                 .map(|(me, (fragments, link))| {
-                    plan.takes_part(me).then(|| {
+                    runs(me).then(|| {
                         scope.spawn(move || {
                             let seeds = seeds(seed, me, plan.parties.len());
                             let inputs = Inputs { fragments };
@@ -191,7 +198,7 @@ impl Federation {
                 })
                 .collect()
         });
-        let outcomes = first_cause(outcomes)?;
+        let outcomes = first_cause(plan, outcomes)?;
         let mut traffic = vec![];
         let mut shares: [Vec<u8>; 3] = Default::default();
         for (party, execution) in plan.parties.iter().zip(outcomes) {
@@ -254,18 +261,33 @@ impl Federation {
     }
 }
 
-/// The error that is not merely the echo of another party's.
-fn first_cause(outcomes: Vec<Option<Result<Execution>>>) -> Result<Vec<Option<Execution>>> {
+/// The error that is not merely the echo of another party's: a party that gives up closes its links,
+/// so of those that are blamed for being gone, the one that never answered is.
+fn first_cause(
+    plan: &JointPlan,
+    outcomes: Vec<Option<Result<Execution>>>,
+) -> Result<Vec<Option<Execution>>> {
+    let silent: Vec<&str> = plan
+        .parties
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| outcome.is_none())
+        .map(|(party, _)| party.department.as_str())
+        .collect();
     let mut executions = vec![];
-    let mut echo = None;
+    let mut errors = vec![];
     for outcome in outcomes {
         match outcome.transpose() {
             Ok(execution) => executions.push(execution),
-            Err(error) if error.code == Code::PeerUnavailable => echo = Some(error),
-            Err(error) => return Err(error),
+            Err(error) => errors.push(error),
         }
     }
-    match echo {
+    let rank = |error: &Error| match &error.department {
+        _ if error.code != Code::PeerUnavailable => 0,
+        Some(name) if silent.contains(&name.as_str()) => 1,
+        _ => 2,
+    };
+    match errors.into_iter().min_by_key(rank) {
         Some(error) => Err(error),
         None => Ok(executions),
     }

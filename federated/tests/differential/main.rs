@@ -17,6 +17,7 @@
 
 mod canary;
 mod data;
+mod faults;
 mod oracle;
 mod query;
 
