@@ -131,8 +131,8 @@ pub(super) fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> 
             "the release is not of an aggregate",
         ));
     };
-    let ClearTable { columns, valid } =
-        reconstruct([&shares[0], &shares[1], &shares[2]]).map_err(|error| disagree(plan, &error))?;
+    let ClearTable { columns, valid } = reconstruct([&shares[0], &shares[1], &shares[2]])
+        .map_err(|error| disagree(plan, &error))?;
     let rows = valid.len();
     // A global aggregate's one row is always released.
     let keep: Vec<usize> = (0..rows).filter(|&row| valid[row]).collect();
