@@ -36,12 +36,21 @@ pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String 
             "what",
             "form",
             "who sees it",
-            "rows, bytes",
-            "leakage",
+            "rows",
+            "bytes",
+            "leaks",
         ],
-        &[12, 24, 20, 20, 12, 7],
+        &[11, 26, 20, 13, 9, 8, 5],
         &leaving(planned),
     ));
+    if let Some(seats) = plan.computing_parties() {
+        let names: Vec<&str> = seats.iter().map(|seat| name(plan, *seat)).collect();
+        let text = format!(
+            "held by {} (P0, P1, P2); no one of them learns a value",
+            names.join(", ")
+        );
+        out.push_str(&paragraph("shares: ", &text));
+    }
 
     let _ = writeln!(out, "\nRULES");
     if rules.is_empty() {
@@ -153,10 +162,6 @@ fn leaving(planned: &Planned) -> Vec<Vec<String>> {
             _ => None,
         })
     };
-    let shares = plan.computing_parties().map_or_else(String::new, |seats| {
-        let names: Vec<&str> = seats.iter().map(|seat| name(plan, *seat)).collect();
-        format!("nobody alone: shares at {}", names.join(", "))
-    });
     let mut rows = Vec::new();
     for (index, fragment) in plan.fragments.iter().enumerate() {
         let neutral = aligned(index);
@@ -164,41 +169,40 @@ fn leaving(planned: &Planned) -> Vec<Vec<String>> {
             (PublicSize::Declared(_), false) => "none",
             _ => "sizes",
         };
-        let size = planned.costs.fragments.get(index).map_or_else(
-            || count(fragment.estimated_rows),
-            |of| format!("{} {}", count(of.rows), bytes(of.bytes)),
-        );
-        let padding = match fragment.size {
-            PublicSize::Bucket => "its number of rows, padded to a public bucket".to_owned(),
-            PublicSize::Declared(rows) => format!("no size: always {} rows", count(rows)),
+        let cost = planned.costs.fragments.get(index);
+        let form_of_size = match fragment.size {
+            PublicSize::Bucket => "padded to a bucket",
+            PublicSize::Declared(_) => "declared maximum",
         };
         rows.push(vec![
             name(plan, fragment.owner).to_owned(),
-            padding,
-            "padded size".to_owned(),
+            "number of rows".to_owned(),
+            form_of_size.to_owned(),
             "every party".to_owned(),
-            size,
+            cost.map_or_else(|| count(fragment.estimated_rows), |of| count(of.rows)),
+            cost.map_or_else(String::new, |of| bytes(of.bytes)),
             leakage.to_owned(),
         ]);
         for column in &fragment.columns {
             let tag = matches!(column.encoding, Encoding::KeyTag { .. });
+            let (who, leaks) = match &neutral {
+                Some(neutral) if tag => (neutral.as_str(), leakage),
+                _ => ("shares", "none"),
+            };
             rows.push(vec![
                 String::new(),
                 column.label.clone(),
-                form(&column.encoding, neutral.is_some()),
-                match (&neutral, tag) {
-                    (Some(neutral), true) => format!("{neutral}, as random numbers"),
-                    _ => shares.clone(),
-                },
+                form(&column.encoding),
+                who.to_owned(),
                 String::new(),
-                leakage.to_owned(),
+                String::new(),
+                leaks.to_owned(),
             ]);
         }
     }
     let home = plan
         .result_party()
         .map_or("nobody", |party| name(plan, party));
-    let group = plan.release.group_guards.len();
     rows.push(vec![
         "all".to_owned(),
         plan.release
@@ -207,25 +211,25 @@ fn leaving(planned: &Planned) -> Vec<Vec<String>> {
             .map(|of| of.name.as_str())
             .collect::<Vec<_>>()
             .join(", "),
-        "aggregate".to_owned(),
+        "guarded aggregate".to_owned(),
         home.to_owned(),
         String::new(),
-        if group > 0 { "release" } else { "public" }.to_owned(),
+        String::new(),
+        String::new(),
     ]);
     rows
 }
 
-fn form(encoding: &Encoding, aligned: bool) -> String {
+fn form(encoding: &Encoding) -> String {
     match encoding {
-        Encoding::KeyTag { bits, .. } if aligned => format!("{bits}-bit keyed tag"),
-        Encoding::KeyTag { bits, .. } => format!("share of a {bits}-bit keyed tag"),
-        Encoding::UnitTag { bits } => format!("share of a {bits}-bit tag of the privacy unit"),
-        Encoding::Ring64 => "share, 64 bits".to_owned(),
-        Encoding::Ring128 => "share, 128 bits".to_owned(),
-        Encoding::Bits(1) => "share, 1 bit".to_owned(),
-        Encoding::Bits(bits) => format!("share, {bits} bits"),
-        Encoding::Codes(values) => format!("share of one of {} codes", values.len()),
-        Encoding::Text { max_bytes } => format!("share of {max_bytes} bytes of text"),
+        Encoding::KeyTag { bits, .. } => format!("{bits}-bit keyed tag"),
+        Encoding::UnitTag { bits } => format!("{bits}-bit unit tag"),
+        Encoding::Ring64 => "64-bit number".to_owned(),
+        Encoding::Ring128 => "128-bit number".to_owned(),
+        Encoding::Bits(1) => "1 bit".to_owned(),
+        Encoding::Bits(bits) => format!("{bits} bits"),
+        Encoding::Codes(values) => format!("one of {} codes", values.len()),
+        Encoding::Text { max_bytes } => format!("{max_bytes} bytes of text"),
     }
 }
 

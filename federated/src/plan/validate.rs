@@ -32,11 +32,13 @@ const MAX_ROWS: u64 = 1 << 40;
 /// `LimitExceeded` above the caps, `PeerMisbehaved` for anything else that is not allowed.
 pub(super) fn validate(plan: &JointPlan) -> Result<()> {
     caps(plan)?;
-    parties(plan)?;
     for (index, fragment) in plan.fragments.iter().enumerate() {
         ensure(fragment.owner < plan.parties.len(), || {
             format!("fragment {index} belongs to no party")
         })?;
+    }
+    parties(plan)?;
+    for (index, fragment) in plan.fragments.iter().enumerate() {
         if let PublicSize::Declared(rows) = fragment.size {
             ensure((1..=MAX_ROWS).contains(&rows), || {
                 format!("fragment {index} declares {rows} rows")

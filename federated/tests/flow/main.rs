@@ -8,5 +8,6 @@
 mod federation;
 
 mod denied;
+mod explain;
 mod permitted;
 mod wire;
