@@ -119,7 +119,7 @@ pub(super) fn decide(
             ));
         }
     }
-    refused.sort_by(|a, b| a.0.cmp(&b.0));
+    refused.sort_by_key(|(rank, _)| *rank);
     denials.extend(refused.into_iter().map(|(_, denial)| denial));
     for table in tables {
         if !asked.iter().any(|of| of.table == *table) {

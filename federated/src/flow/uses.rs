@@ -97,7 +97,9 @@ impl Collector<'_> {
             .columns()
             .and_then(BTreeSet::first)
             .map_or_else(String::new, |column| {
-                format!("{}.{}.{column}", self.me.department, lineage.table)
+                let owner = self.plan.fragments[at.fragment].owner;
+                let department = &self.plan.parties[owner].department;
+                format!("{department}.{}.{column}", lineage.table)
             });
         self.denials.push(Denial {
             department: self.me.department.to_owned(),

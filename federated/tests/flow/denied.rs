@@ -393,6 +393,7 @@ fn sneaky_fragments_are_refused() {
         ("\"year\" = (SELECT 2023)", "subquery"),
         ("EXISTS (SELECT 1)", "subquery"),
         ("random() < 1", "the function random"),
+        ("\"remark\" < 5", "text compared"),
         ("now() > DATE '2000-01-01'", "the function now"),
         ("1 / (\"year\" - 2023) = 1", "division"),
         ("CAST(\"remark\" AS BIGINT) = 1", "cast"),
@@ -465,6 +466,19 @@ fn arguments_are_columns_and_linear_forms() {
     // Linear, but no longer the column whose COUNT makes the average: the pair is told.
     let same = check(&federation, &plan(small, wide), "tax");
     assert!(same.is_ok(), "{same:?}");
+}
+
+#[test]
+fn deep_conditions_are_checked_on_a_small_stack() {
+    let deep = vec!["\"year\" = 2023"; 200].join(" AND ");
+    let plan = tampered(|plan| replace(plan, "tax", "\"year\" = 2023", &deep));
+    check(&federation(Leakage::Sizes), &plan, "tax").unwrap();
+    let deeper = vec!["\"year\" = 2023"; 600].join(" AND ");
+    let denial = sneaky("\"year\" = 2023", &deeper);
+    assert!(
+        denial.asked.contains("length") || denial.asked.contains("depth"),
+        "{denial:?}"
+    );
 }
 
 #[test]

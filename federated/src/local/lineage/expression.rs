@@ -299,9 +299,12 @@ impl Names<'_> {
         let linear = match op {
             Op::Plus | Op::Minus => small(&a, left) && small(&b, right),
             Op::Multiply => {
+                // Only once: literals that multiply one another grow beyond any bound.
                 (a.form == Form::Constant || b.form == Form::Constant)
                     && small(&a, left)
                     && small(&b, right)
+                    && !multiplies(left)
+                    && !multiplies(right)
             }
             Op::Divide | Op::Modulo => {
                 // A divisor that depends on data would tell about it by failing.
@@ -491,6 +494,19 @@ fn number(expr: &Expr) -> Option<&str> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Whether a sum has a product in it.
+fn multiplies(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner)
+        | Expr::UnaryOp { expr: inner, .. }
+        | Expr::Cast { expr: inner, .. } => multiplies(inner),
+        Expr::BinaryOp { left, op, right } => {
+            matches!(op, BinaryOperator::Multiply) || multiplies(left) || multiplies(right)
+        }
+        _ => false,
     }
 }
 

@@ -6,12 +6,16 @@ use crate::local::engine_config;
 use crate::schema::ScalarType;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::TableReference;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
-use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion::logical_expr::{
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource,
+    WindowUDF,
+};
 use datafusion::optimizer::Analyzer;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use std::sync::Arc;
@@ -34,6 +38,7 @@ pub fn fragment_types(sql: &str, table: &Table) -> Result<Vec<(ScalarType, bool)
         .sql_statement_to_plan(statement)
         .and_then(|plan| Analyzer::new().execute_and_check(plan, &scope.options, |_, _| {}))
         .map_err(|_| NotAllowed::new("types that do not go together"))?;
+    no_cast_of_text(&plan)?;
     plan.schema()
         .fields()
         .iter()
@@ -43,6 +48,50 @@ pub fn fragment_types(sql: &str, table: &Table) -> Result<Vec<(ScalarType, bool)
                 .ok_or_else(|| NotAllowed::new("an output of a type that cannot cross"))
         })
         .collect()
+}
+
+/// Text that the engine would silently cast to another type can fail, and tell about itself.
+fn no_cast_of_text(plan: &LogicalPlan) -> Result<(), NotAllowed> {
+    let mut found = None;
+    let walked = plan.apply(|node| {
+        let inputs = node.inputs();
+        node.apply_expressions(|whole| {
+            whole.apply(|expr| {
+                let Expr::Cast(cast) = expr else {
+                    return Ok(TreeNodeRecursion::Continue);
+                };
+                let text = |of: &DataType| {
+                    matches!(
+                        of,
+                        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+                    )
+                };
+                let literal = matches!(cast.expr.as_ref(), Expr::Literal(..));
+                let from_text = inputs
+                    .iter()
+                    .any(|input| cast.expr.get_type(input.schema()).is_ok_and(|of| text(&of)));
+                if !literal && from_text && !text(cast.field.data_type()) {
+                    let column = cast
+                        .expr
+                        .column_refs()
+                        .iter()
+                        .next()
+                        .map(|of| of.name.clone());
+                    found = Some(NotAllowed {
+                        construct: "text compared with another type".to_owned(),
+                        column,
+                    });
+                    return Ok(TreeNodeRecursion::Stop);
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    match (walked, found) {
+        (Ok(_), None) => Ok(()),
+        (_, Some(not)) => Err(not),
+        (Err(_), None) => Err(NotAllowed::new("an expression that cannot be walked")),
+    }
 }
 
 /// One table, and the functions of the engine; which of them may be called was checked before.
