@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use veilgate_federated::error::{Blame, Code, Error, Result};
-use veilgate_federated::plan::Validated;
+use veilgate_federated::plan::{self, Validated};
 use veilgate_federated::planner::{self, Federation, Member, Planned};
 use veilgate_federated::release::{self, Released};
 use veilgate_federated::run::{RunId, Signed};
@@ -61,7 +61,7 @@ impl Coordinator {
         let gateways = self.gateways(&planned)?;
         let proposal = self.proposal(&validated, analyst, true)?;
         let replies = self.propose_all(&gateways, &proposal).await?;
-        let text = format!("{:#?}", (&planned.plan, rules(&planned, &replies))); // TEMPORARY
+        let text = plan::explain::explain(&planned, &rules(&planned, &replies));
         Ok((text, validated.digest()))
     }
 
