@@ -157,7 +157,11 @@ fn group_having_and_sort_need_their_rules() {
         (Use::Having, "tax.income.taxable_income"),
         (Use::SortKey, "tax.income.taxable_income"),
     ] {
-        let denial = denial(check(&with_rules(without(std::slice::from_ref(&what))), &plan, "tax"));
+        let denial = denial(check(
+            &with_rules(without(std::slice::from_ref(&what))),
+            &plan,
+            "tax",
+        ));
         assert_eq!(denial.column, column);
         assert!(denial.rule.ends_with(&format!("no rule allows {what}")));
     }
