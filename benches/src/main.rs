@@ -4,9 +4,7 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-#[cfg(feature = "query")]
 mod process;
-#[cfg(feature = "query")]
 mod query;
 
 #[derive(Parser)]
@@ -19,21 +17,19 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Bench {
     /// A whole query: Parquet files of two departments to rows, gateways as separate processes.
-    #[cfg(feature = "query")]
     Query(query::Options),
 }
 
 fn main() -> ExitCode {
     // The federation under test runs from this very binary.
-    #[cfg(feature = "query")]
-    if std::env::args().nth(1).is_some_and(|name| {
-        ["gateway", "sandbox", "query"].contains(&name.as_str())
-    }) {
+    if std::env::args()
+        .nth(1)
+        .is_some_and(|name| ["gateway", "sandbox", "query"].contains(&name.as_str()))
+    {
         return veilgate::main();
     }
     let arguments = Arguments::parse();
     let outcome: Result<(), String> = match arguments.bench {
-        #[cfg(feature = "query")]
         Bench::Query(options) => query::run(&options),
     };
     match outcome {

@@ -21,7 +21,9 @@ pub(crate) fn gateways(parent: u32) -> Vec<u32> {
 /// CPU seconds, user and system, that a process has used so far.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let ticks = |text: &String| text.parse::<f64>().unwrap_or(0.0);
-    fields(pid).map_or(0.0, |fields| (ticks(&fields[11]) + ticks(&fields[12])) / TICKS)
+    fields(pid).map_or(0.0, |fields| {
+        (ticks(&fields[11]) + ticks(&fields[12])) / TICKS
+    })
 }
 
 /// The largest resident set that a process has had, in bytes.
@@ -30,7 +32,13 @@ pub(crate) fn peak_bytes(pid: u32) -> u64 {
     status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok())
+        .and_then(|rest| {
+            rest.trim()
+                .trim_end_matches(" kB")
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .map_or(0, |kilobytes| kilobytes * 1024)
 }
 

@@ -25,7 +25,8 @@ pub(crate) struct Options {
     runs: u32,
 }
 
-const SQL: &str = "SELECT SUM(r.amount) AS total FROM north.people l JOIN south.payments r ON l.id = r.id";
+const SQL: &str =
+    "SELECT SUM(r.amount) AS total FROM north.people l JOIN south.payments r ON l.id = r.id";
 
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -59,7 +60,11 @@ fn measure(
         .find(|line| line.contains("veilgate query"))
         .ok_or("the sandbox did not come up")?;
     let pids = process::gateways(sandbox.id());
-    let cpu = || pids.iter().map(|pid| process::cpu_seconds(*pid)).sum::<f64>();
+    let cpu = || {
+        pids.iter()
+            .map(|pid| process::cpu_seconds(*pid))
+            .sum::<f64>()
+    };
     for run in 0..=options.runs {
         let (before, started) = (cpu(), Instant::now());
         let output = Command::new(exe)
@@ -74,7 +79,10 @@ fn measure(
         if !output.status.success() {
             return Err(notices);
         }
-        let digits: String = rows.chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
+        let digits: String = rows
+            .chars()
+            .filter(|c| c.is_ascii_digit() || *c == '.')
+            .collect();
         let (bytes, rounds) = traffic(&notices);
         let line = serde_json::json!({
             "bench": "query", "rows": options.rows, "strategy": options.strategy, "warm": run > 0,
@@ -96,7 +104,10 @@ fn measure(
 fn traffic(notices: &str) -> (Vec<u64>, u64) {
     let mut bytes = Vec::new();
     let mut rounds = 0;
-    for line in notices.lines().filter(|line| line.contains("bytes sent to other gateways")) {
+    for line in notices
+        .lines()
+        .filter(|line| line.contains("bytes sent to other gateways"))
+    {
         let numbers: Vec<u64> = line
             .split(|c: char| !c.is_ascii_digit())
             .filter_map(|word| word.parse().ok())
@@ -113,7 +124,8 @@ fn traffic(notices: &str) -> (Vec<u64>, u64) {
 fn write_tables(folder: &Path, options: &Options) -> Result<String, String> {
     let rows = i64::try_from(options.rows).map_err(|error| error.to_string())?;
     // A fixed odd multiplier scatters ids over 62 bits.
-    let id = |i: i64| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()) >> 2) & (i64::MAX >> 1);
+    let id =
+        |i: i64| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()) >> 2) & (i64::MAX >> 1);
     let left: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows).map(id)));
     let start = rows / 5;
     let right: ArrayRef = Arc::new(Int64Array::from_iter_values((start..start + rows).map(id)));

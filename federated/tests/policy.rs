@@ -203,7 +203,11 @@ fn a_starter_allows_all_but_output_and_is_never_overwritten() {
     assert_eq!(notices.len(), 1);
     let policy = file::load(folder.path()).unwrap();
     file::check(&policy, &published()).unwrap();
-    let mut uses: Vec<Use> = policy.rules.iter().map(|rule| rule.permits.clone()).collect();
+    let mut uses: Vec<Use> = policy
+        .rules
+        .iter()
+        .map(|rule| rule.permits.clone())
+        .collect();
     uses.sort_unstable();
     assert_eq!(uses.len(), Use::ALL.len() - 1);
     assert!(!uses.contains(&Use::Output));

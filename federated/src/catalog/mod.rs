@@ -163,8 +163,7 @@ pub mod type_text {
 /// # Errors
 /// What is accepted, when `text` is something else.
 pub fn parse_type(text: &str) -> Result<ScalarType, String> {
-    let expected =
-        || format!("unknown type `{text}`: use int64, decimal(p,s), date, bool or utf8");
+    let expected = || format!("unknown type `{text}`: use int64, decimal(p,s), date, bool or utf8");
     match text {
         "int64" => return Ok(ScalarType::Int64),
         "date" => return Ok(ScalarType::Date),

@@ -334,7 +334,10 @@ impl JointPlan {
         self.parties
             .get(party)
             .is_some_and(|party| party.computing.is_some())
-            || self.fragments.iter().any(|fragment| fragment.owner == party)
+            || self
+                .fragments
+                .iter()
+                .any(|fragment| fragment.owner == party)
     }
 
     /// The index of a department among the parties.

@@ -8,7 +8,7 @@ pub mod state;
 use crate::cli::args::{Common, SandboxArgs};
 use crate::cli::client::{Answer, ended, until_signal};
 use crate::cli::connect::{Target, Who};
-use crate::cli::{query, runtime, say};
+use crate::cli::{print, query, runtime, say};
 use folder::Folder;
 use process::Fleet;
 use state::State;
@@ -126,7 +126,7 @@ pub fn run(args: &SandboxArgs, common: &Common) -> Result<()> {
             drop(sandbox);
             return query::show(&answer, common);
         }
-        say(&welcome(&sandbox, &args.dir));
+        print(&format!("{}\n", welcome(&sandbox, &args.dir)))?;
         sandbox.stay().await?;
         say("ending the gateways");
         Ok(())

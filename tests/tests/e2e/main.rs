@@ -1,6 +1,12 @@
 //! End to end: real gateway processes over mutually authenticated TLS, driven by the command line
 //! alone, compared with clear DataFusion over the same files.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    missing_docs
+)]
 
 mod demo;
 mod faults;

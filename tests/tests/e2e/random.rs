@@ -48,7 +48,11 @@ fn write_tables(folder: &std::path::Path, random: &mut StdRng) {
     for number in 0..700 {
         let price = match random.random_range(0..8) {
             0 => String::new(),
-            _ => format!("{}.{:02}", random.random_range(-900..900), random.random_range(0..100)),
+            _ => format!(
+                "{}.{:02}",
+                random.random_range(-900..900),
+                random.random_range(0..100)
+            ),
         };
         let _ = writeln!(
             orders,
@@ -75,11 +79,14 @@ fn query(random: &mut StdRng) -> (String, String) {
         " WHERE o.price > p.score",
         " WHERE p.area <> 'east' OR p.score < 100",
     ][random.random_range(0..6)];
-    let (key, order) = [("p.area", " ORDER BY p.area"), ("o.paid", " ORDER BY o.paid")]
-        [random.random_range(0..2)];
+    let (key, order) = [
+        ("p.area", " ORDER BY p.area"),
+        ("o.paid", " ORDER BY o.paid"),
+    ][random.random_range(0..2)];
     let having = ["", " HAVING COUNT(*) > 40"][random.random_range(0..2)];
     let limit = ["", " LIMIT 2"][random.random_range(0..2)];
-    let from = |people: &str, orders: &str| format!("FROM {people} p JOIN {orders} o ON p.id = o.id");
+    let from =
+        |people: &str, orders: &str| format!("FROM {people} p JOIN {orders} o ON p.id = o.id");
     let joint = format!(
         "SELECT {key} AS g, COUNT(*) AS n {}{condition} GROUP BY {key}{having}{order}{limit}",
         from("town.people", "shop.orders")

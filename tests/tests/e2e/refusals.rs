@@ -44,7 +44,11 @@ fn mistakes_in_sql_are_named() {
     let sandbox = Sandbox::start(folder.path());
     for (sql, code, hint) in [
         ("SELEC 1", "sql-syntax", ""),
-        ("SELECT COUNT(*) AS n FROM tax.incme", "unknown-table", "tax.income"),
+        (
+            "SELECT COUNT(*) AS n FROM tax.incme",
+            "unknown-table",
+            "tax.income",
+        ),
         (
             "SELECT COUNT(*) AS n FROM civil.residents r JOIN tax.income i ON r.person_id = i.person_id \
              WHERE i.taxable_incom > 3",
@@ -62,11 +66,7 @@ fn mistakes_in_sql_are_named() {
             "type-mismatch",
             "",
         ),
-        (
-            "DELETE FROM tax.income",
-            "unsupported",
-            "",
-        ),
+        ("DELETE FROM tax.income", "unsupported", ""),
     ] {
         let output = sandbox.query(sql);
         let errors = text(&output.stderr);
