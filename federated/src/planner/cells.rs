@@ -106,7 +106,8 @@ impl<'a> Cells<'a> {
                             if self.sorted.equal.get(*equal).and_then(|e| e.of(relation)) == Some(unit))
                     });
                     let one_row_each = draft.shape.unique_on(&[unit].into());
-                    let has_columns = !draft.is_empty() || self.adds_columns(relation);
+                    let grouped = draft.shape.grouped;
+                    let has_columns = !draft.is_empty() || self.adds_columns(relation, grouped);
                     if once && never_null && one_row_each && has_columns {
                         None
                     } else if let Some((class, _)) = single {
@@ -128,8 +129,9 @@ impl<'a> Cells<'a> {
         Ok(())
     }
 
-    /// Whether groups, conditions or aggregates will give a relation's fragment a column.
-    fn adds_columns(&self, relation: usize) -> bool {
+    /// Whether groups, conditions or aggregates will give a relation's fragment a column; where it
+    /// is grouped, one to group by.
+    fn adds_columns(&self, relation: usize, grouped: bool) -> bool {
         let block = self.sorted.block;
         let mut crosses = false;
         for condition in &self.sorted.cross {
@@ -137,15 +139,16 @@ impl<'a> Cells<'a> {
         }
         crosses
             || block.groups.iter().any(|id| id.relation == relation)
-            || block.calls.iter().any(|call| {
-                let Some(argument) = &call.argument else {
-                    return false;
-                };
-                // What is never NULL is counted without being sent.
-                columns::relations_of(argument).contains(&relation)
-                    && (call.function != Function::Count
-                        || argument.nullable(&self.sorted.types).unwrap_or(true))
-            })
+            || !grouped
+                && block.calls.iter().any(|call| {
+                    let Some(argument) = &call.argument else {
+                        return false;
+                    };
+                    // What is never NULL is counted without being sent.
+                    columns::relations_of(argument).contains(&relation)
+                        && (call.function != Function::Count
+                            || argument.nullable(&self.sorted.types).unwrap_or(true))
+                })
     }
 
     /// The count of a relation's units, over rows where the argument is not NULL.

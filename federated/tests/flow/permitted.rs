@@ -95,3 +95,18 @@ fn plans_of_the_planner_pass_every_check() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(passed > 100, "only {passed}");
 }
+
+#[test]
+fn totals_of_a_table_with_several_rows_a_unit_are_permitted() {
+    let federation = federation(Leakage::Sizes);
+    for sql in [
+        "SELECT COUNT(*), SUM(taxable_income) FROM tax.income",
+        "SELECT SUM(taxable_income), COUNT(remark) FROM tax.income WHERE year = 2023",
+    ] {
+        let plan = planned(&federation, sql, None).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let plan = Validated::from_plan(&plan).unwrap();
+        for department in ["bureau", "civil", "tax"] {
+            check(&federation, &plan, department).unwrap();
+        }
+    }
+}
