@@ -4,6 +4,7 @@
 //! is killed. Nothing is left running.
 
 use super::state::GatewayFiles;
+use crate::cli::say;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -91,16 +92,21 @@ impl Fleet {
             .collect()
     }
 
-    /// Waits until a gateway ends by itself, which is a failure.
+    /// Tells of every gateway that ends by itself; the others go on, as in a real federation.
     ///
     /// # Errors
-    /// Always: which gateway ended, and the end of its log.
+    /// When none is left: why the last one ended.
     pub async fn watch(&mut self) -> Result<()> {
+        let mut ended = vec![false; self.running.len()];
         loop {
-            for running in &mut self.running {
-                if let Ok(Some(status)) = running.child.try_wait() {
-                    return Err(running.failure(status));
+            for (running, ended) in self.running.iter_mut().zip(&mut ended) {
+                if !*ended && let Ok(Some(status)) = running.child.try_wait() {
+                    *ended = true;
+                    say(&running.failure(status).message);
                 }
+            }
+            if ended.iter().all(|ended| *ended) {
+                return Err(Error::new(Code::PeerUnavailable, "no gateway is left"));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

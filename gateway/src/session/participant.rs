@@ -123,7 +123,8 @@ impl Participant {
     /// A run id is used once, even across restarts, and runs at the same time are bounded.
     fn admit(&self, run: RunId) -> Result<()> {
         let limit = self.node.limits.max_runs;
-        if self.lock().len() >= limit {
+        let committed = |slot: &Slot| matches!(slot.state, State::Committed(_));
+        if self.lock().values().filter(|slot| !committed(slot)).count() >= limit {
             return Err(Error::new(
                 Code::LimitExceeded,
                 format!("{limit} runs are under way at this gateway"),
