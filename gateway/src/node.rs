@@ -13,11 +13,12 @@ use crate::tls::{DataRegistry, Transport};
 use crate::{clock, used_runs::UsedRuns};
 use std::collections::HashMap;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 use veilgate_federated::catalog::{self, Published};
-use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::error::{Code, Denial, Error, Result};
 use veilgate_federated::flow::{Me, Permitted};
 use veilgate_federated::local::{self, DataFusionEngine, LocalEngine};
 use veilgate_federated::plan::Engine;
@@ -57,6 +58,7 @@ pub(crate) struct Data {
     pub(crate) published: Published,
     pub(crate) policy: Policy,
     pub(crate) engine: Box<dyn LocalEngine>,
+    folder: PathBuf,
 }
 
 impl Node {
@@ -137,10 +139,27 @@ impl Node {
         })
     }
 
-    /// Whether what was permitted at admission still is, at the moment of release.
-    pub(crate) fn still_permitted(&self, _permitted: &Permitted) -> Result<()> {
-        // Policy is read once, at start. Suspension and reload will be asked for here.
-        Ok(())
+    /// Whether what was permitted at admission still is, at the moment of release: the policy file
+    /// must still be the one that this gateway consented with.
+    ///
+    /// # Errors
+    /// `PolicyDenied` when the policy has changed or is gone; `BadConfig` when it does not load.
+    pub(crate) fn still_permitted(&self) -> Result<()> {
+        let Some(data) = &self.data else {
+            return Ok(());
+        };
+        let now = policy::file::load(&data.folder)?;
+        if now.version == data.policy.version {
+            return Ok(());
+        }
+        Err(Error::denied(Denial {
+            department: self.department.clone(),
+            rule: "the policy changed while the query ran".to_owned(),
+            column: String::new(),
+            asked: "release under the policy of before".to_owned(),
+            alternative: "the same query, once the gateway has been restarted with the new policy"
+                .to_owned(),
+        }))
     }
 
     /// This gateway as a member of the federation, for its own planner.
@@ -263,7 +282,7 @@ impl Node {
 }
 
 impl Data {
-    fn load(folder: &std::path::Path, department: &str, limits: &Limits) -> Result<Self> {
+    fn load(folder: &Path, department: &str, limits: &Limits) -> Result<Self> {
         let catalog = catalog::file::load(folder)?;
         let policy = policy::file::load(folder)?;
         for found in [&catalog.published.department, &policy.department] {
@@ -284,6 +303,7 @@ impl Data {
             published,
             policy,
             engine: Box::new(engine),
+            folder: folder.to_owned(),
         })
     }
 }
@@ -403,16 +423,21 @@ pub async fn run_gateway(
     tracing::info!(department = %node.department, %address, "gateway is ready");
     // Whoever started this gateway may no longer care.
     let _ = ready.send(address);
+    let sweeper = Arc::clone(&participant);
     let _cancelling = CancelOnDrop(participant);
-    tonic::transport::Server::builder()
+    let serving = tonic::transport::Server::builder()
         .initial_stream_window_size(16 << 20)
         .initial_connection_window_size(32 << 20)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_service(peer)
         .add_service(analyst)
-        .serve_with_incoming(incoming)
-        .await
-        .map_err(|_| Error::new(Code::Internal, "the listener failed"))
+        .serve_with_incoming(incoming);
+    tokio::select! {
+        served = serving => {
+            served.map_err(|_| Error::new(Code::Internal, "the listener failed"))
+        }
+        () = sweeper.sweep() => Err(Error::new(Code::Internal, "runs are no longer watched")),
+    }
 }
 
 /// Ends every run when the gateway stops.

@@ -59,8 +59,17 @@ impl UsedRuns {
                 "the list of used run ids cannot be written: is the disk full?",
             )
         };
-        self.file.write_all(&run.0).map_err(failed)?;
-        self.file.sync_data().map_err(failed)?;
+        let written = self
+            .file
+            .write_all(&run.0)
+            .and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            // A torn id must not shift those after it.
+            let whole = self.seen.len() as u64 * 32;
+            let _ = self.file.set_len(whole);
+            let _ = self.file.seek(SeekFrom::Start(whole));
+        }
+        written.map_err(failed)?;
         self.seen.insert(run);
         Ok(())
     }

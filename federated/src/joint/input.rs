@@ -2,7 +2,7 @@
 
 use super::blame::{Blamed, Failure};
 use super::keys::{self, Purpose};
-use super::layout::kind;
+use super::layout::{Kind, kind};
 use super::prepare::{Source, column_kind, pad, validity};
 use super::relation::Relation;
 use super::run::Run;
@@ -63,6 +63,7 @@ impl Run<'_> {
         statements: &mut dyn StatementExchange,
         progress: &Progress,
     ) -> Result<Prepared> {
+        let memory = inputs.memory;
         let fragments: BTreeMap<_, _> = inputs.fragments.into_iter().collect();
         for (index, fragment) in self.plan.fragments.iter().enumerate() {
             if (fragment.owner == self.me) != fragments.contains_key(&index) {
@@ -75,6 +76,7 @@ impl Run<'_> {
         progress("sizes", 0);
         let rows = |index: &FragmentIndex| fragments.get(index).map_or(0, |f| f.rows as u64);
         let sizes = self.sizes(link, rows).blamed(&self.blame)?;
+        self.fits(&sizes, memory)?;
         progress("keys", 0);
         let keys = keys::agree(self, link, seeds).blamed(&self.blame)?;
         let mut prepared = Prepared {
@@ -93,13 +95,41 @@ impl Run<'_> {
                 keys: &keys,
                 seeds,
             };
-            progress("encode", encoded.rows as u64);
+            // The padded size: how many rows there really are is nobody else's business.
+            progress("encode", prepared.sizes[*index] as u64);
             self.make(&source, seeds, &keys, &mut prepared)?;
         }
         drop(fragments);
         progress("statements", 0);
         self.exchange(link, statements, &mut prepared)?;
         Ok(prepared)
+    }
+
+    /// Refuses a run whose shares would not fit this party's memory, before any is allocated.
+    fn fits(&self, sizes: &[usize], memory: Option<u64>) -> Result<()> {
+        let Some(memory) = memory else { return Ok(()) };
+        let mut due = 0_u64;
+        for (index, rows) in sizes.iter().enumerate() {
+            let mut bits = 0_u64;
+            for place in self.layout.of_fragment(index) {
+                bits += match kind(self.plan, *place)? {
+                    Kind::Bits(width) => u64::from(width),
+                    Kind::Ring64 => 64,
+                    Kind::Ring128 => 128,
+                };
+            }
+            // Two components, held at most three times over while rows move.
+            due = due.saturating_add((*rows as u64).saturating_mul(bits.div_ceil(8) * 6));
+        }
+        if due <= memory {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::LimitExceeded,
+            format!(
+                "the shares of this run need about {due} bytes of memory, {memory} are allowed"
+            ),
+        ))
     }
 
     /// Every owner tells every participant the public size of each of its fragments.
@@ -165,7 +195,9 @@ impl Run<'_> {
             operator, class, ..
         }) = self.alignment_of(index)
         {
-            let tags = source.tags(self.key_column(index, class)?)?;
+            // Tags of their own for every alignment: the neutral party cannot compare two of them.
+            let scope = format!("align/{operator}/");
+            let tags = source.tags(self.key_column(index, class)?, &scope)?;
             prepared.tables.insert(index, OwnerTable { tags, columns });
             let common = keys.get(&Purpose::Dummies(operator));
             let common = common.ok_or_else(|| Error::new(Code::Internal, "no dummies' key"))?;

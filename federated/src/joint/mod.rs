@@ -50,6 +50,8 @@ use veilgate_mpc::share::Role;
 pub struct Inputs {
     /// Each of my fragments, once.
     pub fragments: Vec<(FragmentIndex, EncodedFragment)>,
+    /// Bytes that the shares of this run may take here; none: no limit.
+    pub memory: Option<u64>,
 }
 
 /// Signs what I state about my inputs, and checks what others state about theirs. Statements

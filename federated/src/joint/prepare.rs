@@ -43,7 +43,7 @@ impl Source<'_> {
                 }
             }
             (Form::Value, Values::Keys(_), Kind::Bits(width)) => {
-                tag_column(&self.tags(at.column)?, width)
+                tag_column(&self.tags(at.column, "")?, width)
             }
             (Form::Value, Values::Ring64(words), Kind::Ring64) => {
                 ClearColumn::Arith64(words.clone())
@@ -65,8 +65,9 @@ impl Source<'_> {
         })
     }
 
-    /// The tag of every row: of the key that begins at this column, or of the unit in it.
-    pub(super) fn tags(&self, column: usize) -> Result<Vec<u128>> {
+    /// The tag of every row: of the key that begins at this column, or of the unit in it. Tags of
+    /// different scopes are independent.
+    pub(super) fn tags(&self, column: usize, scope: &str) -> Result<Vec<u128>> {
         let at = crate::plan::ColumnRef {
             fragment: self.fragment,
             column,
@@ -76,7 +77,7 @@ impl Source<'_> {
         let tagger = match encoding(self.plan, at)? {
             Encoding::KeyTag { class, .. } => {
                 let key = self.keys.get(&Purpose::Tags(*class)).ok_or_else(missing)?;
-                Tagger::new(key, &format!("key/{class}"))
+                Tagger::new(key, &format!("{scope}key/{class}"))
             }
             // Nobody else needs to compute these.
             Encoding::UnitTag { .. } => {

@@ -10,7 +10,8 @@ use super::{
     Encoding, Fragment, JointPlan, Operator, Predicate, PublicSize, ReleasedSource, UnitCount,
 };
 use crate::planner::Planned;
-use layout::{bytes, count, paragraph, table};
+pub use layout::bytes;
+use layout::{count, paragraph, table};
 use std::fmt::Write as _;
 
 /// Explains a plan. `rules` are what the departments' own checks applied, as (department, rule,

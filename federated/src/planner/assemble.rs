@@ -12,6 +12,7 @@ use super::rules::{self, Computing, Demands};
 use super::sql::Query;
 use super::{Planned, Request, Strategy, columns, release, rows};
 use crate::error::{Code, Error, Result};
+use crate::plan::explain::bytes as human_bytes;
 use crate::plan::{
     ColumnRef, Comparator, Encoding, JointPlan, Operator, Party, Predicate, PublicSize,
 };
@@ -168,10 +169,10 @@ impl Context<'_> {
                 rejected.push((
                     strategy,
                     format!(
-                        "it costs about {} bytes in {} rounds, this one {} in {}",
-                        dearer.costs.bytes(),
+                        "it costs about {} in {} rounds, this one {} in {}",
+                        human_bytes(dearer.costs.bytes()),
                         dearer.costs.rounds(),
-                        best.costs.bytes(),
+                        human_bytes(best.costs.bytes()),
                         best.costs.rounds()
                     ),
                 ));

@@ -222,26 +222,26 @@ fn notices(plan: &JointPlan, opened: &Opened) -> Vec<String> {
     thresholds.dedup();
     let thresholds: Vec<String> = thresholds
         .iter()
-        .map(|(k, department)| format!("{department}: {k}"))
+        .map(|(k, department)| format!("{k} units of {department}"))
         .collect();
-    let of = thresholds.join(", ");
+    let fewer = format!("fewer than {}", thresholds.join(" or "));
     let mut notices = vec![];
     if !keys.is_empty() {
-        notices.push(match plan.release.public_groups {
-            Some(groups) => {
-                let shown = opened.rows as u64;
-                format!(
-                    "{} of {groups} possible groups are empty or below the least number of privacy units ({of}) and are withheld",
-                    groups.saturating_sub(shown)
-                )
+        let withheld = plan
+            .release
+            .public_groups
+            .map(|groups| (groups, groups.saturating_sub(opened.rows as u64)));
+        match withheld {
+            Some((_, 0)) => {}
+            Some((groups, withheld)) => {
+                notices.push(format!("{withheld} of {groups} groups: empty, or {fewer}"));
             }
-            None => format!(
-                "groups below the least number of privacy units ({of}) are withheld, their number is not shown"
-            ),
-        });
+            None => notices.push(format!("groups of {fewer}; how many is not told")),
+        }
     }
-    notices.push(format!(
-        "values below the least number of privacy units ({of}) are withheld as NULL"
-    ));
+    let null = |cell: &OpenedColumn| cell.nulls.iter().flatten().any(|null| *null);
+    if opened.cells.iter().any(null) {
+        notices.push(format!("values shown as NULL: no value at all, or {fewer}"));
+    }
     notices
 }

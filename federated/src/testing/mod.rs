@@ -169,7 +169,10 @@ impl Federation {
                     runs(me).then(|| {
                         scope.spawn(move || {
                             let seeds = seeds(seed, me, plan.parties.len());
-                            let inputs = Inputs { fragments };
+                            let inputs = Inputs {
+                                fragments,
+                                memory: None,
+                            };
                             let cancel = Arc::new(AtomicBool::new(false));
                             let progress = Arc::new(|_: &str, _: u64| {});
                             let mut statements = Unsigned;

@@ -58,7 +58,8 @@ impl Analyst for AnalystService {
                             rounds: step.rounds,
                             detail: step.detail,
                         });
-                        let _ = sender.send(Ok(event)).await;
+                        // A slow reader misses progress, and slows nothing.
+                        let _ = sender.try_send(Ok(event));
                     }
                     outcome = &mut query => {
                         let _ = sender.send(outcome.and_then(encode).map(Event::Result)).await;

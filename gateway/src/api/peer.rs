@@ -4,6 +4,7 @@ use super::{gateway, status};
 use crate::node::Node;
 use crate::session::participant::Participant;
 use crate::session::peers::Proposal;
+use crate::session::to_the_end;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -57,7 +58,8 @@ impl Peer for PeerService {
             analyst: request.analyst,
             explain_only: request.explain_only,
         };
-        let reply = self.participant.propose(&caller, proposal).await;
+        let me = Arc::clone(&self.participant);
+        let reply = to_the_end(async move { me.propose(&caller, proposal).await }).await;
         reply.map(Response::new).map_err(status)
     }
 
@@ -65,11 +67,9 @@ impl Peer for PeerService {
         let caller = gateway(&request)?;
         let request = request.into_inner();
         let run = RunId::from_wire(&request.run_id).map_err(status)?;
-        let signed = self
-            .participant
-            .consent(&caller, run, request.nonces)
-            .await
-            .map_err(status)?;
+        let me = Arc::clone(&self.participant);
+        let consent = async move { me.consent(&caller, run, request.nonces).await };
+        let signed = to_the_end(consent).await.map_err(status)?;
         Ok(Response::new(wire::ConsentReply {
             body: signed.body,
             signature: signed.signature,
@@ -90,11 +90,9 @@ impl Peer for PeerService {
                 signature: consent.signature,
             })
             .collect();
-        let events = self
-            .participant
-            .start(&caller, run, consents)
-            .await
-            .map_err(status)?;
+        let me = Arc::clone(&self.participant);
+        let start = async move { me.start(&caller, run, consents).await };
+        let events = to_the_end(start).await.map_err(status)?;
         let stream = ReceiverStream::new(events).map(|event| match event {
             Ok(event) => Ok(wire::RunEvent { event: Some(event) }),
             Err(error) => Err(status(error)),
@@ -106,11 +104,9 @@ impl Peer for PeerService {
         let caller = gateway(&request)?;
         let request = request.into_inner();
         let run = RunId::from_wire(&request.run_id).map_err(status)?;
-        let sealed_share = self
-            .participant
-            .commit(&caller, run, request.tokens)
-            .await
-            .map_err(status)?;
+        let me = Arc::clone(&self.participant);
+        let commit = async move { me.commit(&caller, run, request.tokens).await };
+        let sealed_share = to_the_end(commit).await.map_err(status)?;
         Ok(Response::new(wire::CommitReply { sealed_share }))
     }
 

@@ -5,6 +5,7 @@ use super::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::Duration;
+use veilgate_federated::plan::explain::bytes as human_bytes;
 use veilgate_proto::analyst::v1::Progress as Event;
 
 /// The progress of one query.
@@ -77,7 +78,7 @@ fn line(event: &Event) -> String {
         parts.push(format!("{} rows", event.rows));
     }
     if event.bytes > 0 {
-        parts.push(format!("{} sent", bytes(event.bytes)));
+        parts.push(format!("{} sent", human_bytes(event.bytes)));
     }
     if event.rounds > 0 {
         parts.push(format!("{} rounds", event.rounds));
@@ -87,26 +88,6 @@ fn line(event: &Event) -> String {
         text.push_str(&parts.join(", "));
     }
     text
-}
-
-/// A size for people.
-#[must_use]
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut tenths = u128::from(count) * 10 / 1000;
-    let mut unit = 0;
-    while tenths >= 10_000 && unit + 1 < UNITS.len() {
-        tenths /= 1000;
-        unit += 1;
-    }
-    if tenths >= 1000 {
-        format!("{} {}", tenths / 10, UNITS[unit])
-    } else {
-        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-    }
 }
 
 #[cfg(test)]
@@ -131,19 +112,5 @@ mod tests {
             ..Event::default()
         };
         assert_eq!(line(&event), "planning");
-    }
-
-    #[test]
-    fn sizes() {
-        for (count, expected) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1_000, "1.0 kB"),
-            (123_456, "123 kB"),
-            (1_500_000, "1.5 MB"),
-            (u64::MAX, "18446 PB"),
-        ] {
-            assert_eq!(bytes(count), expected);
-        }
     }
 }

@@ -11,16 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use veilgate_federated::error::{Blame, Code, Error, Result};
-use veilgate_federated::plan::{self, Validated};
+use veilgate_federated::plan::{self, JointPlan, Operator, PublicSize, Validated};
 use veilgate_federated::planner::{self, Federation, Member, Planned};
 use veilgate_federated::release::{self, Released};
-use veilgate_federated::run::{RunId, Signed};
+use veilgate_federated::run::RunId;
 use veilgate_proto::peer::v1 as wire;
 use wire::run_event::Event;
 
 /// After the first failure of a run: how long the others may take to say what they saw, so that
 /// the cause is reported and not its echo.
 const ECHO: Duration = Duration::from_millis(400);
+
+/// How long a gateway may take to say what it publishes, connecting included.
+const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the analyst is told while a query runs; functions of public sizes only.
 #[derive(Debug, Clone, Default)]
@@ -81,10 +84,14 @@ impl Coordinator {
         let gateways = self.gateways(&planned)?;
         let proposal = self.proposal(&validated, analyst, false)?;
         let run = proposal.run;
+        // However this ends but well, even by being dropped, the run ends everywhere.
         let mut guard = AbortGuard {
             run,
             gateways: gateways.clone(),
-            armed: true,
+            why: Some(Error::new(
+                Code::Cancelled,
+                "the analyst cancelled the query",
+            )),
         };
         let outcome = async {
             let _ = progress.try_send(tell("consent"));
@@ -101,11 +108,10 @@ impl Coordinator {
             })
         }
         .await;
-        guard.armed = false;
-        if let Err(error) = &outcome {
-            join_all(gateways.iter().map(|gateway| gateway.abort(run, error))).await;
+        guard.why = outcome.as_ref().err().cloned();
+        if outcome.is_ok() {
+            self.participant.forget(run);
         }
-        self.participant.forget(run);
         outcome
     }
 
@@ -118,7 +124,7 @@ impl Coordinator {
             engine: self.node.engine.clone(),
             strategy: None,
         };
-        let planned = match planner::plan(&request) {
+        let planned = match tokio::task::block_in_place(|| planner::plan(&request)) {
             Ok(planned) => planned,
             Err(error) => return Err(blame_missing(error, sql, &missing)),
         };
@@ -129,7 +135,12 @@ impl Coordinator {
     /// What every gateway publishes, and which gateways could not be asked and why.
     pub(crate) async fn federation(&self) -> (Federation, Vec<(String, bool, Error)>) {
         let others = self.node.other_gateways();
-        let asked = join_all(others.iter().map(|other| self.member(&other.department))).await;
+        let asked = join_all(others.iter().map(|other| async {
+            let department = other.department.as_str();
+            let asked = peers::within(department, CATALOG_PATIENCE, self.member(department));
+            asked.await.and_then(|member| member)
+        }))
+        .await;
         let mut members = vec![self.node.member()];
         let mut missing = Vec::new();
         for (other, member) in others.iter().zip(asked) {
@@ -184,6 +195,7 @@ impl Coordinator {
                 Ok(Gateway::Peer(Remote {
                     department: party.department.clone(),
                     client: self.node.peer_client(&party.department)?,
+                    patience: self.node.limits.peer_silence,
                 }))
             })
             .collect()
@@ -214,12 +226,7 @@ impl Coordinator {
                 .map(|gateway| gateway.propose(proposal.clone())),
         )
         .await;
-        let (replies, errors): (Vec<_>, Vec<_>) = replies.into_iter().partition(Result::is_ok);
-        let errors: Vec<Error> = errors.into_iter().filter_map(Result::err).collect();
-        match cause(errors) {
-            Some(error) => Err(error),
-            None => Ok(replies.into_iter().filter_map(Result::ok).collect()),
-        }
+        all(replies)
     }
 
     /// Consents, starts everybody, and waits for all release tokens.
@@ -231,12 +238,13 @@ impl Coordinator {
         progress: &mpsc::Sender<Progress>,
     ) -> Result<Prepared> {
         let nonces: Vec<Vec<u8>> = replies.iter().map(|reply| reply.nonce.clone()).collect();
-        let consents: Vec<Signed> = try_join_all(
+        let consents = join_all(
             gateways
                 .iter()
                 .map(|gateway| gateway.consent(run, nonces.clone())),
         )
-        .await?;
+        .await;
+        let consents = all(consents)?;
         let (sender, mut events) = mpsc::channel(64 * gateways.len());
         for (index, gateway) in gateways.iter().enumerate() {
             let (gateway, consents, sender) = (gateway.clone(), consents.clone(), sender.clone());
@@ -248,26 +256,29 @@ impl Coordinator {
                         return;
                     }
                 };
-                while let Some(event) = stream.recv().await {
-                    if sender.send((index, Some(event))).await.is_err() {
+                loop {
+                    let event = tokio::select! {
+                        event = stream.recv() => event,
+                        // Nobody listens any more: dropping the stream ends the run there.
+                        () = sender.closed() => return,
+                    };
+                    let last = event.is_none();
+                    if sender.send((index, event)).await.is_err() || last {
                         return;
                     }
                 }
-                let _ = sender.send((index, None)).await;
             });
         }
         drop(sender);
         let mut tokens: Vec<Option<wire::Prepared>> = vec![None; gateways.len()];
         let mut errors = Vec::new();
-        let mut deadline: Option<tokio::time::Instant> = None;
+        let whole = self.node.limits.run_deadline + CATALOG_PATIENCE;
+        let mut deadline = tokio::time::Instant::now() + whole;
         loop {
-            let next = match deadline {
-                None => events.recv().await,
-                Some(at) => tokio::time::timeout_at(at, events.recv())
-                    .await
-                    .unwrap_or(None),
+            let next = tokio::time::timeout_at(deadline, events.recv()).await;
+            let Some((index, event)) = next.unwrap_or(None) else {
+                break;
             };
-            let Some((index, event)) = next else { break };
             match event {
                 Some(Ok(Event::Progress(event))) => {
                     let _ = progress.try_send(Progress {
@@ -285,8 +296,8 @@ impl Coordinator {
                 }
                 None => {}
             }
-            if !errors.is_empty() && deadline.is_none() {
-                deadline = Some(tokio::time::Instant::now() + ECHO);
+            if !errors.is_empty() {
+                deadline = deadline.min(tokio::time::Instant::now() + ECHO);
             }
             if errors.is_empty() && tokens.iter().all(Option::is_some) {
                 break;
@@ -354,23 +365,36 @@ impl Coordinator {
     }
 }
 
-/// Aborts the run on all gateways when the query's future is dropped by a client that went away.
+/// Aborts the run on all gateways, for a reason, unless the reason was taken away.
 struct AbortGuard {
     run: RunId,
     gateways: Vec<Gateway>,
-    armed: bool,
+    why: Option<Error>,
 }
 
 impl Drop for AbortGuard {
     fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
+        let Some(why) = self.why.take() else { return };
         let (run, gateways) = (self.run, std::mem::take(&mut self.gateways));
         tokio::spawn(async move {
-            let why = Error::new(Code::Cancelled, "the analyst cancelled the query");
             join_all(gateways.iter().map(|gateway| gateway.abort(run, &why))).await;
         });
+    }
+}
+
+/// All answers, or the one error to report.
+fn all<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
+    let mut good = Vec::with_capacity(answers.len());
+    let mut errors = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => good.push(answer),
+            Err(error) => errors.push(error),
+        }
+    }
+    match cause(errors) {
+        Some(error) => Err(error),
+        None => Ok(good),
     }
 }
 
@@ -427,8 +451,21 @@ fn notices(
         .iter()
         .map(|text| ("withheld".to_owned(), text.clone()))
         .collect();
+    for text in leakage(&planned.plan) {
+        notices.push(("leakage".to_owned(), text));
+    }
     for (department, rule, what) in rules(planned, replies) {
-        notices.push(("rule".to_owned(), format!("{department}: {rule} ({what})")));
+        let text = if rule.ends_with(&what) {
+            rule
+        } else {
+            format!("{rule}: {what}")
+        };
+        let text = if text.starts_with(&department) {
+            text
+        } else {
+            format!("{department}: {text}")
+        };
+        notices.push(("rule".to_owned(), text));
     }
     let parties = planned.plan.parties.iter();
     for (party, token) in parties.zip(&prepared.tokens) {
@@ -450,4 +487,31 @@ fn notices(
         }
     }
     notices
+}
+
+/// What the run told beyond its result, and to whom.
+fn leakage(plan: &JointPlan) -> Vec<String> {
+    let name = |party: usize| plan.parties[party].department.as_str();
+    let owners: Vec<&str> = plan
+        .fragments
+        .iter()
+        .filter(|fragment| fragment.size == PublicSize::Bucket)
+        .map(|fragment| name(fragment.owner))
+        .collect();
+    let mut told = Vec::new();
+    if !owners.is_empty() {
+        told.push(format!(
+            "row counts of {}, rounded up, to every party",
+            owners.join(", ")
+        ));
+    }
+    for operator in &plan.operators {
+        if let Operator::Align { neutral, .. } = operator {
+            told.push(format!(
+                "the noisy number of matches, to {}",
+                name(*neutral)
+            ));
+        }
+    }
+    told
 }

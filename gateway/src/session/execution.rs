@@ -3,8 +3,10 @@
 
 use crate::ledger::Leaf;
 use crate::node::Node;
+use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
@@ -48,7 +50,10 @@ pub(super) async fn run(
     // Links come up while the local fragments run: the slower of the two is what is waited for.
     let links = links(node, &plan, me, running.run(), &cancel);
     let inputs = node.spawn_local(fragments(Arc::clone(node), plan.clone(), me));
-    let (peers, inputs) = tokio::try_join!(links, inputs)?;
+    let (peers, inputs) = tokio::select! {
+        both = async { tokio::try_join!(links, inputs) } => both?,
+        () = cancelled(&cancel) => return Err(Error::new(Code::Cancelled, "the run was cancelled")),
+    };
     let seeds = Seeds::of_run(running.seeds(), me, plan.parties.len(), node.random()?)?;
     let participant = Participant(u8::try_from(me).map_err(|_| too_many())?);
     let link = StreamLink::new(
@@ -77,7 +82,7 @@ pub(super) async fn run(
             rows,
             bytes: 0,
             rounds: 0,
-            detail: phase.to_owned(),
+            detail: doing(phase).to_owned(),
         };
         // Progress may be dropped; the run does not wait for it.
         let _ = reporter.try_send(Ok(Event::Progress(event)));
@@ -106,6 +111,13 @@ pub(super) async fn run(
     prepare(node, running, Some(execution)).await
 }
 
+/// Resolves within a tenth of a second of the flag.
+async fn cancelled(cancel: &AtomicBool) {
+    while !cancel.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Makes the release leaf durable, then signs the token.
 async fn prepare(
     node: &Arc<Node>,
@@ -120,7 +132,7 @@ async fn prepare(
         ),
         None => (Traffic::default(), Vec::<ChannelDigest>::new(), [0; 32]),
     };
-    node.still_permitted(running.permitted())?;
+    node.still_permitted()?;
     let entry = ReleaseEntry {
         run: running.run().0,
         plan_digest: running.permitted().digest(),
@@ -149,7 +161,10 @@ async fn prepare(
 
 /// Runs and encodes my fragments.
 async fn fragments(node: Arc<Node>, plan: JointPlan, me: PartyIndex) -> Result<Inputs> {
-    let mut inputs = Inputs::default();
+    let mut inputs = Inputs {
+        memory: Some(node.limits.memory_bytes as u64),
+        ..Inputs::default()
+    };
     for (index, fragment) in plan.fragments.iter().enumerate() {
         if fragment.owner != me {
             continue;
@@ -194,6 +209,9 @@ async fn links(
                 Error::new(Code::PeerUnavailable, "its data connection failed")
                     .at(department.clone())
             };
+            for socket in [&outgoing.sock, &incoming.sock] {
+                watch(socket, node.limits.peer_silence).map_err(io)?;
+            }
             let write = TlsWrite::new(outgoing.conn, outgoing.sock).map_err(io)?;
             let read = TlsRead::new(incoming.conn, incoming.sock).map_err(io)?;
             let participant = Participant(u8::try_from(index).map_err(|_| too_many())?);
@@ -211,6 +229,18 @@ async fn links(
     Ok(streams)
 }
 
+/// A host that vanishes without closing its connections is noticed within `silence`, however busy
+/// its protocol thread may be allowed to be.
+fn watch(socket: &TcpStream, silence: Duration) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    let probe = socket2::TcpKeepalive::new()
+        .with_time(silence / 4)
+        .with_interval(silence / 4)
+        .with_retries(3);
+    socket.set_tcp_keepalive(&probe)?;
+    socket.set_tcp_user_timeout(Some(silence))
+}
+
 fn too_many() -> Error {
     Error::new(Code::Internal, "a plan has at most 255 parties")
 }
@@ -222,6 +252,22 @@ fn tell(events: &Sender, phase: &str, rows: u64) {
         ..wire::Progress::default()
     };
     let _ = events.try_send(Ok(Event::Progress(event)));
+}
+
+/// What a step of the joint execution does, for people.
+fn doing(step: &str) -> &'static str {
+    const WORDS: [(&str, &str); 6] = [
+        ("sort", "sorting shares"),
+        ("align", "aligning by tags"),
+        ("join", "joining shares"),
+        ("filter", "filtering shares"),
+        ("guard", "applying guards"),
+        ("input", "sharing inputs"),
+    ];
+    WORDS
+        .iter()
+        .find(|(word, _)| step.contains(word))
+        .map_or("computing on shares", |(_, text)| text)
 }
 
 /// The release journal: this gateway's ledger.

@@ -9,3 +9,16 @@ pub(crate) mod coordinator;
 mod execution;
 pub(crate) mod participant;
 pub(crate) mod peers;
+
+use std::future::Future;
+use veilgate_federated::error::{Code, Error, Result};
+
+/// Runs a transition to its end whoever stops waiting for it: a run's slot is never left half-way
+/// because a connection was lost.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    transition: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(transition)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Code::Internal, "a transition ended abnormally")))
+}

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::flow;
 use veilgate_federated::plan;
@@ -29,6 +29,8 @@ const CONSENT_SECONDS: u64 = 60;
 pub(crate) struct Participant {
     node: Arc<Node>,
     runs: Mutex<HashMap<RunId, Slot>>,
+    /// One for each run that may be under way.
+    permits: Arc<Semaphore>,
 }
 
 struct Slot {
@@ -36,6 +38,8 @@ struct Slot {
     state: State,
     cancel: Arc<AtomicBool>,
     touched: Instant,
+    /// Given back when nothing more is computed.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 enum State {
@@ -50,9 +54,11 @@ enum State {
 
 impl Participant {
     pub(crate) fn new(node: Arc<Node>) -> Self {
+        let permits = Arc::new(Semaphore::new(node.limits.max_runs));
         Self {
             node,
             runs: Mutex::default(),
+            permits,
         }
     }
 
@@ -63,10 +69,15 @@ impl Participant {
         proposal: Proposal,
     ) -> Result<wire::ProposeReply> {
         let node = &self.node;
-        self.sweep();
-        if !proposal.explain_only {
-            self.admit(proposal.run)?;
-        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+            Error::new(
+                Code::LimitExceeded,
+                format!(
+                    "{} runs are under way at this gateway",
+                    node.limits.max_runs
+                ),
+            )
+        })?;
         let validated = plan::decode(&proposal.plan)?;
         let digest = validated.digest();
         let plan = validated.plan();
@@ -80,7 +91,27 @@ impl Participant {
             )
             .at(caller));
         }
-        let decision = flow::check(&validated, &node.me(caller));
+        let named = proposal
+            .analyst
+            .split_once('@')
+            .filter(|(name, department)| {
+                *department == caller && crate::identity::check_name(name).is_ok()
+            });
+        if named.is_none() {
+            return Err(Error::new(
+                Code::PeerMisbehaved,
+                "it names an analyst that cannot be its own",
+            )
+            .at(caller));
+        }
+        if !proposal.explain_only {
+            tokio::task::block_in_place(|| node.use_run_id(proposal.run))?;
+        }
+        // The check parses SQL: some milliseconds of CPU.
+        let decision = tokio::task::block_in_place(|| {
+            node.still_permitted()?;
+            flow::check(&validated, &node.me(caller))
+        });
         let admission = crate::ledger::Leaf::admission(
             &proposal.run,
             &digest,
@@ -109,6 +140,7 @@ impl Participant {
             state: State::Proposed(proposed),
             cancel: Arc::new(AtomicBool::new(false)),
             touched: Instant::now(),
+            permit: Some(permit),
         };
         let mut runs = self.lock();
         if runs.insert(proposal.run, slot).is_some() {
@@ -118,19 +150,6 @@ impl Participant {
             );
         }
         Ok(wire::ProposeReply { nonce, rules })
-    }
-
-    /// A run id is used once, even across restarts, and runs at the same time are bounded.
-    fn admit(&self, run: RunId) -> Result<()> {
-        let limit = self.node.limits.max_runs;
-        let committed = |slot: &Slot| matches!(slot.state, State::Committed(_));
-        if self.lock().values().filter(|slot| !committed(slot)).count() >= limit {
-            return Err(Error::new(
-                Code::LimitExceeded,
-                format!("{limit} runs are under way at this gateway"),
-            ));
-        }
-        self.node.use_run_id(run)
     }
 
     /// Signs this gateway's consent over the digest and everybody's nonces.
@@ -147,7 +166,7 @@ impl Participant {
             return Err(out_of_turn(caller));
         };
         let result = async {
-            let versions = node.versions(proposed.permitted())?;
+            let versions = tokio::task::block_in_place(|| node.versions(proposed.permitted()))?;
             let expires = node.now() + CONSENT_SECONDS;
             let policy = versions.policy.clone();
             let (consenting, signed) = proposed.consent(
@@ -169,7 +188,7 @@ impl Participant {
         .await;
         match result {
             Ok((consenting, signed)) => {
-                self.put(run, State::Consenting(consenting))?;
+                self.put(run, State::Consenting(consenting), true)?;
                 Ok(signed)
             }
             Err(error) => {
@@ -192,30 +211,46 @@ impl Participant {
             return Err(out_of_turn(caller));
         };
         let node = Arc::clone(&self.node);
-        let running = match consenting.start(&consents, node.federation.as_ref(), node.now()) {
-            Ok(running) => running,
+        let begun = async {
+            let running = consenting.start(&consents, node.federation.as_ref(), node.now())?;
+            let leaf = crate::ledger::Leaf::start(&run, &running.permitted().digest(), node.now());
+            node.record(leaf).await?;
+            Ok((running, self.cancel_flag(run)?))
+        }
+        .await;
+        let (running, cancel) = match begun {
+            Ok(begun) => begun,
             Err(error) => {
                 self.fail(run, &error).await;
                 return Err(error);
             }
         };
-        let leaf = crate::ledger::Leaf::start(&run, &running.permitted().digest(), node.now());
-        node.record(leaf).await?;
-        let cancel = self.cancel_flag(run)?;
         let (sender, receiver) = mpsc::channel(64);
         let this = Arc::clone(self);
+        let deadline = self.node.limits.run_deadline;
         tokio::spawn(async move {
             let watched = Arc::clone(&cancel);
+            let late = Arc::new(AtomicBool::new(false));
+            let too_late = Arc::clone(&late);
             let closed = sender.clone();
-            // The home gateway that goes away takes its run with it.
+            // A home gateway that goes away takes its run with it; no run outlives its deadline.
             let watcher = tokio::spawn(async move {
-                closed.closed().await;
+                let ended = tokio::time::timeout(deadline, closed.closed()).await;
+                too_late.store(ended.is_err(), Ordering::Relaxed);
                 watched.store(true, Ordering::Relaxed);
             });
             let outcome = execution::run(&this.node, running, sender.clone(), cancel).await;
             watcher.abort();
+            this.node.registry.forget(run);
             let event = match outcome {
                 Ok(finished) => this.prepared(run, finished).map(Event::Prepared),
+                Err(error) if error.code == Code::Cancelled && late.load(Ordering::Relaxed) => {
+                    Err(Error::new(
+                        Code::LimitExceeded,
+                        format!("the run took longer than {} s", deadline.as_secs()),
+                    )
+                    .at(this.department()))
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = &event {
@@ -235,7 +270,7 @@ impl Participant {
             ledger_leaf: finished.leaf,
         };
         let state = State::Prepared(finished.prepared, finished.result);
-        self.put(run, state)?;
+        self.put(run, state, false)?;
         Ok(event)
     }
 
@@ -256,7 +291,7 @@ impl Participant {
             return Ok(Vec::new());
         };
         let sealed = committed.seal(&share)?;
-        self.put(run, State::Committed(sealed.clone()))?;
+        self.put(run, State::Committed(sealed.clone()), false)?;
         Ok(sealed)
     }
 
@@ -292,7 +327,7 @@ impl Participant {
         }
     }
 
-    /// Forgets a run that has ended well.
+    /// Forgets a run of its own that has ended well.
     pub(crate) fn forget(&self, run: RunId) {
         self.lock().remove(&run);
     }
@@ -325,6 +360,10 @@ impl Participant {
         let Some(slot) = self.lock().remove(&run) else {
             return;
         };
+        if matches!(slot.state, State::Committed(_)) {
+            // Released: there is nothing left to fail.
+            return;
+        }
         slot.cancel.store(true, Ordering::Relaxed);
         tracing::warn!(run = %run.short(), code = error.code.name(), "run failed");
         let leaf = crate::ledger::Leaf::failure(&run, error.code, self.node.now());
@@ -363,13 +402,16 @@ impl Participant {
         Ok(std::mem::replace(&mut slot.state, State::Running))
     }
 
-    fn put(&self, run: RunId, state: State) -> Result<()> {
+    fn put(&self, run: RunId, state: State, computes: bool) -> Result<()> {
         let mut runs = self.lock();
         let slot = runs
             .get_mut(&run)
             .ok_or_else(|| Error::new(Code::Cancelled, "the run was cancelled"))?;
         slot.state = state;
         slot.touched = Instant::now();
+        if !computes {
+            slot.permit = None;
+        }
         Ok(())
     }
 
@@ -380,11 +422,30 @@ impl Participant {
             .ok_or_else(|| Error::new(Code::Cancelled, "the run was cancelled"))
     }
 
-    /// Drops runs whose home gateway has gone silent between two states.
-    fn sweep(&self) {
-        self.lock().retain(|_, slot| {
-            matches!(slot.state, State::Running) || slot.touched.elapsed() < PATIENCE
-        });
+    /// Ends runs whose home gateway has gone silent between two states, for as long as the gateway
+    /// stands.
+    pub(crate) async fn sweep(&self) {
+        let mut tick = tokio::time::interval(PATIENCE / 4);
+        loop {
+            tick.tick().await;
+            let whole = self.node.limits.run_deadline + PATIENCE;
+            let silent: Vec<RunId> = self
+                .lock()
+                .iter()
+                .filter(|(_, slot)| {
+                    let patience = match slot.state {
+                        State::Proposed(_) | State::Consenting(_) | State::Committed(_) => PATIENCE,
+                        State::Running | State::Prepared(..) => whole,
+                    };
+                    slot.touched.elapsed() > patience
+                })
+                .map(|(run, _)| *run)
+                .collect();
+            for run in silent {
+                let why = Error::new(Code::PeerUnavailable, "the home gateway fell silent");
+                self.fail(run, &why).await;
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Slot>> {

@@ -1,11 +1,14 @@
 //! The gateways of one run as the coordinator sees them: itself in process, the others over gRPC.
 
 use super::participant::Participant;
+use super::to_the_end;
 use crate::errors;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
-use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::error::{Blame, Code, Error, Result};
 use veilgate_federated::run::{RunId, Signed};
 use veilgate_proto::peer::v1 as wire;
 use veilgate_proto::peer::v1::peer_client::PeerClient;
@@ -34,10 +37,9 @@ pub(crate) enum Gateway {
 impl Gateway {
     pub(crate) async fn propose(&self, proposal: Proposal) -> Result<wire::ProposeReply> {
         match self {
-            Self::Me(participant) => {
-                participant
-                    .propose(participant.department(), proposal)
-                    .await
+            Self::Me(me) => {
+                let me = Arc::clone(me);
+                to_the_end(async move { me.propose(me.department(), proposal).await }).await
             }
             Self::Peer(remote) => remote.propose(proposal).await,
         }
@@ -45,10 +47,9 @@ impl Gateway {
 
     pub(crate) async fn consent(&self, run: RunId, nonces: Vec<Vec<u8>>) -> Result<Signed> {
         match self {
-            Self::Me(participant) => {
-                participant
-                    .consent(participant.department(), run, nonces)
-                    .await
+            Self::Me(me) => {
+                let me = Arc::clone(me);
+                to_the_end(async move { me.consent(me.department(), run, nonces).await }).await
             }
             Self::Peer(remote) => remote.consent(run, nonces).await,
         }
@@ -56,10 +57,9 @@ impl Gateway {
 
     pub(crate) async fn start(&self, run: RunId, consents: Vec<Signed>) -> Result<Events> {
         match self {
-            Self::Me(participant) => {
-                participant
-                    .start(participant.department(), run, consents)
-                    .await
+            Self::Me(me) => {
+                let me = Arc::clone(me);
+                to_the_end(async move { me.start(me.department(), run, consents).await }).await
             }
             Self::Peer(remote) => remote.start(run, consents).await,
         }
@@ -67,11 +67,7 @@ impl Gateway {
 
     pub(crate) async fn abort(&self, run: RunId, why: &Error) {
         match self {
-            Self::Me(participant) => {
-                participant
-                    .abort(participant.department(), run, why.clone())
-                    .await;
-            }
+            Self::Me(me) => me.abort(me.department(), run, why.clone()).await,
             Self::Peer(remote) => remote.abort(run, why).await,
         }
     }
@@ -82,11 +78,30 @@ impl Gateway {
 pub(crate) struct Remote {
     pub(crate) department: String,
     pub(crate) client: PeerClient<Channel>,
+    /// How long an answer may take.
+    pub(crate) patience: Duration,
 }
 
 impl Remote {
     fn error(&self, status: &tonic::Status) -> Error {
-        errors::from_status(status, &self.department)
+        let mut error = errors::from_status(status, &self.department);
+        // A gateway refuses in its own name alone.
+        if let Some(denial) = &mut error.denial {
+            denial.department.clone_from(&self.department);
+            error.department = Some(self.department.clone());
+        }
+        error
+    }
+
+    /// The answer to one call, in time.
+    async fn answer<T>(
+        &self,
+        call: impl Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T> {
+        within(&self.department, self.patience, call)
+            .await?
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.error(&status))
     }
 
     async fn propose(&self, proposal: Proposal) -> Result<wire::ProposeReply> {
@@ -96,8 +111,8 @@ impl Remote {
             analyst: proposal.analyst,
             explain_only: proposal.explain_only,
         };
-        let reply = self.client.clone().propose(request).await;
-        Ok(reply.map_err(|status| self.error(&status))?.into_inner())
+        let mut client = self.client.clone();
+        self.answer(client.propose(request)).await
     }
 
     async fn consent(&self, run: RunId, nonces: Vec<Vec<u8>>) -> Result<Signed> {
@@ -105,8 +120,8 @@ impl Remote {
             run_id: run.0.to_vec(),
             nonces,
         };
-        let reply = self.client.clone().consent(request).await;
-        let reply = reply.map_err(|status| self.error(&status))?.into_inner();
+        let mut client = self.client.clone();
+        let reply = self.answer(client.consent(request)).await?;
         Ok(Signed {
             body: reply.body,
             signature: reply.signature,
@@ -124,12 +139,13 @@ impl Remote {
                 })
                 .collect(),
         };
-        let reply = self.client.clone().start(request).await;
-        let mut stream = reply.map_err(|status| self.error(&status))?.into_inner();
+        let mut client = self.client.clone();
+        let mut stream = self.answer(client.start(request)).await?;
         let (sender, receiver) = mpsc::channel(64);
         let department = self.department.clone();
         tokio::spawn(async move {
             loop {
+                // A home that no longer listens lets the stream go.
                 let message = tokio::select! {
                     message = stream.message() => message,
                     () = sender.closed() => return,
@@ -155,9 +171,14 @@ impl Remote {
             run_id: run.0.to_vec(),
             tokens,
         };
-        let reply = self.client.clone().commit(request).await;
-        let reply = reply.map_err(|status| self.error(&status))?;
-        Ok(reply.into_inner().sealed_share)
+        let mut client = self.client.clone();
+        match self.answer(client.commit(request.clone())).await {
+            // The answer was lost, not the share: the same bytes are delivered again.
+            Err(error) if error.blame() == Blame::Unavailable => {
+                Ok(self.answer(client.commit(request)).await?.sealed_share)
+            }
+            reply => Ok(reply?.sealed_share),
+        }
     }
 
     async fn abort(&self, run: RunId, why: &Error) {
@@ -171,6 +192,24 @@ impl Remote {
         let _ =
             tokio::time::timeout(std::time::Duration::from_secs(2), client.abort(request)).await;
     }
+}
+
+/// A call to a gateway, bounded in time.
+pub(crate) async fn within<T>(
+    department: &str,
+    patience: Duration,
+    call: impl Future<Output = T>,
+) -> Result<T> {
+    tokio::time::timeout(patience, call).await.map_err(|_| {
+        Error::new(
+            Code::PeerUnavailable,
+            format!(
+                "gateway {department} did not answer within {} s",
+                patience.as_secs()
+            ),
+        )
+        .at(department)
+    })
 }
 
 /// What an early end of a stream without a token means.

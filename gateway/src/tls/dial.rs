@@ -28,8 +28,10 @@ const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// At most this many of a server's first bytes are read ahead.
 const GREETING: usize = 64;
-/// A peer that does not answer pings for this long is gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a connection is asked whether it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A peer that does not answer for this long is gone.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Transport {
     /// A channel to the gateway of `department`. It connects when first used, and again when the
@@ -96,7 +98,7 @@ fn channel(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     let (address, department) = (address.to_owned(), department.to_owned());
     let connector = tower::service_fn(move |_| {

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod canaries;
 mod demo;
 mod faults;
 mod random;

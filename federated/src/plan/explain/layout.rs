@@ -92,8 +92,9 @@ pub(super) fn count(number: u64) -> String {
     out
 }
 
-/// About so many bytes: 27.6 MB.
-pub(super) fn bytes(number: u64) -> String {
+/// About so many bytes, for people: 27.6 MB.
+#[must_use]
+pub fn bytes(number: u64) -> String {
     let mut unit = "B";
     let mut scaled = number.saturating_mul(10);
     for larger in ["kB", "MB", "GB", "TB"] {
