@@ -1,13 +1,16 @@
 //! What this department's fragments compute, re-derived from their text and its own catalogue.
 
-use super::Me;
-use crate::catalog::Published;
+use super::{Me, bounds};
+use crate::catalog::{Published, Table};
 use crate::error::{Code, Denial, Error, Result};
 use crate::local::lineage::{
     Derivation, FragmentLineage, NotAllowed, fragment_lineage, fragment_types, parse_fragment,
 };
 use crate::plan::validate::key_class;
-use crate::plan::{Encoding, FragmentIndex, JointPlan, Operator, PartyIndex};
+use crate::plan::{
+    Encoding, FragmentColumn, FragmentIndex, JointPlan, Operator, PartyIndex, PublicSize,
+};
+use crate::schema::ScalarType;
 use std::collections::BTreeSet;
 
 /// The lineages of all fragments: those of this department against its catalogue, the others by
@@ -100,6 +103,7 @@ fn types(
             return;
         }
     };
+    size(plan, position, me, table, lineage, denials);
     for (at, ((column, (data_type, nullable)), output)) in fragment
         .columns
         .iter()
@@ -110,19 +114,16 @@ fn types(
         let proven = output
             .as_column()
             .is_some_and(|name| lineage.not_null.contains(name));
-        let codes = match (&column.encoding, output.as_column()) {
-            (Encoding::Codes(values), Some(name)) => table
-                .column(name)
-                .is_some_and(|declared| declared.codes == *values),
-            (Encoding::Codes(_), None) => false,
-            _ => true,
-        };
+        let declared = output.as_column().and_then(|name| table.column(name));
+        let is_key = matches!(column.encoding, Encoding::KeyTag { .. });
         let what = if column.data_type != data_type {
             "another type than it has"
         } else if nullable && !column.nullable && !proven {
             "NULLs that the plan says it does not have"
-        } else if !codes {
-            "another code list than is declared"
+        } else if is_key && !proven && declared.is_none_or(|of| of.nullable) {
+            "NULLs among the join keys, which would match and count as if they were known"
+        } else if let Some(what) = unfit(column, output, declared, table) {
+            what
         } else {
             continue;
         };
@@ -137,6 +138,71 @@ fn types(
                 }),
             asked: format!("output c{at} of fragment {position} with {what}"),
             alternative: "a plan made against this department's catalogue".to_owned(),
+        });
+    }
+}
+
+/// Why some value of an output would not fit the form in which it leaves: the failure would tell
+/// that there is one.
+fn unfit(
+    column: &FragmentColumn,
+    output: &Derivation,
+    declared: Option<&crate::catalog::Column>,
+    table: &Table,
+) -> Option<&'static str> {
+    match (&column.encoding, column.data_type) {
+        (Encoding::Codes(values), _) => declared
+            .is_none_or(|of| of.codes != *values)
+            .then_some("another code list than is declared"),
+        (Encoding::Text { max_bytes }, _) => declared
+            .and_then(bounds::text_bytes)
+            .is_none_or(|most| most > *max_bytes)
+            .then_some("text that is not known to fit"),
+        (Encoding::Ring64, ScalarType::Decimal { precision, .. }) => {
+            let bounded = declared.is_some_and(|of| of.max_abs > 0 && of.max_abs < 1 << 63);
+            let fits = match output {
+                // The engine adds ten digits to what it sums.
+                Derivation::Sum(_) => 10_u128
+                    .checked_pow(u32::from(precision.saturating_sub(10)))
+                    .and_then(|most| most.checked_mul(u128::from(table.max_rows)))
+                    .is_some_and(|most| precision < 38 && most < 1 << 63),
+                _ => precision <= 18,
+            };
+            (!fits && !bounded).then_some("numbers that are not known to fit 64 bits")
+        }
+        _ => None,
+    }
+}
+
+/// A declared size below what the catalogue bounds would fail on some data and not on other.
+fn size(
+    plan: &JointPlan,
+    position: FragmentIndex,
+    me: &Me<'_>,
+    table: &Table,
+    lineage: &FragmentLineage,
+    denials: &mut Vec<Denial>,
+) {
+    let PublicSize::Declared(rows) = plan.fragments[position].size else {
+        return;
+    };
+    let factor = |output: &Derivation| match output {
+        Derivation::Row(of) if of.columns.is_empty() => Some(Some(1)),
+        Derivation::Row(of) => Some(of.as_column().and_then(|name| {
+            let null = !lineage.not_null.contains(name);
+            bounds::distinct(table.column(name)?, null)
+        })),
+        _ => None,
+    };
+    let factors: Vec<Option<u64>> = lineage.outputs.iter().filter_map(factor).collect();
+    let least = bounds::rows(table, lineage.grouped.then_some(factors.as_slice()));
+    if rows < least {
+        denials.push(Denial {
+            department: me.department.to_owned(),
+            rule: "fragments: sizes that the catalogue bounds".to_owned(),
+            column: String::new(),
+            asked: format!("fragment {position} padded to {rows} rows"),
+            alternative: format!("the same padded to {least} rows"),
         });
     }
 }

@@ -9,12 +9,14 @@
 //! | module | asks |
 //! |---|---|
 //! | [`rules`] | which rule permits a use, and what would be permitted instead |
+//! | `bounds` | which rows, values and bytes the catalogue bounds |
 //! | `fragments` | what this department's fragments compute, re-derived from their text |
 //! | `uses` | what the plan uses each column for |
 //! | `guards` | whether the thresholds hold |
 //!
 //! Nothing here knows of data, sockets or the clock.
 
+pub(crate) mod bounds;
 mod fragments;
 mod guards;
 pub mod rules;

@@ -6,7 +6,10 @@ use crate::local::lineage::{Derivation, Form, FragmentLineage, RowExpression, re
 use crate::plan::validate::predicate_columns;
 use crate::plan::{Cell, ColumnRef, Encoding, JointPlan, Operator, PartyIndex, ReleasedSource};
 use crate::policy::{AggregateFunction, Use};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Columns by fragment and name.
+type Columns = BTreeSet<(usize, String)>;
 
 /// One use of one column of this department.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,22 +113,72 @@ impl Collector<'_> {
         });
     }
 
-    /// Conditions and keys of fragments. A condition that another owner puts on a join key is one
-    /// on the key that it is equal to, too.
-    fn fragments(&mut self) {
-        let lineages = self.lineages;
-        let mut filtered_classes = BTreeSet::new();
-        for (position, fragment) in self.plan.fragments.iter().enumerate() {
-            for (column, of) in fragment.columns.iter().enumerate() {
-                if let Encoding::KeyTag { class, .. } = of.encoding
-                    && lineages[position].outputs[column]
-                        .as_column()
-                        .is_some_and(|name| lineages[position].filtered.contains(name))
-                {
-                    filtered_classes.insert(class);
+    /// The columns of any owner that conditions, and that group keys depend on.
+    fn conditions(&self) -> (Columns, Columns) {
+        let mut filters = Columns::new();
+        let mut groups = Columns::new();
+        for (position, lineage) in self.lineages.iter().enumerate() {
+            filters.extend(lineage.filtered.iter().map(|name| (position, name.clone())));
+        }
+        let behind = |at: ColumnRef| {
+            let columns = self.derivation(at).columns().into_iter().flatten();
+            columns.map(move |name| (at.fragment, name.clone()))
+        };
+        for operator in &self.plan.operators {
+            match operator {
+                Operator::Filter { predicate, .. } => {
+                    let mut compared = BTreeSet::new();
+                    predicate_columns(predicate, &mut compared);
+                    filters.extend(compared.into_iter().flat_map(behind));
                 }
+                Operator::Aggregate { keys, .. } => {
+                    groups.extend(keys.iter().copied().flat_map(behind));
+                }
+                Operator::Input { .. } | Operator::Align { .. } | Operator::Join { .. } => {}
             }
         }
+        (filters, groups)
+    }
+
+    /// Adds the join keys that are equal to a column in the set, however many joins away.
+    fn spread(&self, mut columns: Columns) -> Columns {
+        // Each key column: its class, its place in a composite key, and what it is.
+        let mut keys: Vec<((u32, usize), (usize, String))> = Vec::new();
+        for (position, fragment) in self.plan.fragments.iter().enumerate() {
+            let mut places: BTreeMap<u32, usize> = BTreeMap::new();
+            for (column, of) in fragment.columns.iter().enumerate() {
+                let Encoding::KeyTag { class, .. } = of.encoding else {
+                    continue;
+                };
+                let place = places.entry(class).or_default();
+                if let Some(name) = self.lineages[position].outputs[column].as_column() {
+                    keys.push(((class, *place), (position, name.to_owned())));
+                }
+                *place += 1;
+            }
+        }
+        loop {
+            let known = columns.len();
+            let classes: BTreeSet<(u32, usize)> = keys
+                .iter()
+                .filter(|(_, column)| columns.contains(column))
+                .map(|(class, _)| *class)
+                .collect();
+            let equal = keys.iter().filter(|(class, _)| classes.contains(class));
+            columns.extend(equal.map(|(_, column)| column.clone()));
+            if columns.len() == known {
+                return columns;
+            }
+        }
+    }
+
+    /// Conditions and keys of fragments. A condition that another owner puts on a join key, and
+    /// groups by it, are uses of the key that it is equal to, too.
+    fn fragments(&mut self) {
+        let lineages = self.lineages;
+        let (filters, groups) = self.conditions();
+        let filtered = self.spread(filters);
+        let grouped = self.spread(groups);
         for (position, fragment) in self.plan.fragments.iter().enumerate() {
             if fragment.owner != self.index {
                 continue;
@@ -133,7 +186,7 @@ impl Collector<'_> {
             let lineage = &lineages[position];
             let mut keys = BTreeSet::new();
             for (column, of) in fragment.columns.iter().enumerate() {
-                let Encoding::KeyTag { class, .. } = of.encoding else {
+                let Encoding::KeyTag { .. } = of.encoding else {
                     continue;
                 };
                 let at = ColumnRef {
@@ -150,8 +203,11 @@ impl Collector<'_> {
                 };
                 let name = name.to_owned();
                 self.add(position, [&name], &Use::JoinKey);
-                if filtered_classes.contains(&class) {
+                if filtered.contains(&(position, name.clone())) {
                     self.add(position, [&name], &Use::Filter);
+                }
+                if grouped.contains(&(position, name.clone())) {
+                    self.add(position, [&name], &Use::GroupKey);
                 }
                 keys.insert(name);
             }

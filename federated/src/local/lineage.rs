@@ -6,6 +6,7 @@
 //! is refused. It must not know of rules: what a lineage is permitted to be is `flow`'s to say.
 
 mod expression;
+mod failures;
 mod fragment;
 mod released;
 mod types;

@@ -19,7 +19,7 @@ use std::hash::{DefaultHasher, Hasher};
 ///
 /// # Errors
 /// `BadSource` for too many rows or distinct values, `DuplicateKey`, and whatever the scan finds;
-/// by names and counts, never values.
+/// by names and declared bounds, never values or counts.
 pub(super) async fn verify(
     context: &SessionContext,
     department: &str,
@@ -139,10 +139,12 @@ impl<'a> Pass<'a> {
         if duplicates == 0 {
             return Ok(());
         }
+        // How many is for the owner alone: the error goes to the department that asks.
+        tracing::warn!(table = %self.name, duplicates, rows = all, "rows repeat the declared key");
         Err(Error::new(
             Code::DuplicateKey,
             format!(
-                "{}: {duplicates} of {all} rows repeat the declared key ({}) of another row",
+                "{}: rows repeat the declared key ({}) of another row",
                 self.name,
                 self.table.key.join(", ")
             ),

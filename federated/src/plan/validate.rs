@@ -7,6 +7,7 @@ mod operators;
 mod release;
 
 pub(crate) use operators::{key_class, predicate_columns, relation_facts};
+pub(crate) use release::public_groups;
 
 use super::{ColumnRef, Encoding, FragmentColumn, JointPlan, PublicSize};
 use crate::error::{Code, Error, Result};

@@ -8,7 +8,7 @@ use super::predicate::{self, Condition};
 use super::sql::Query;
 use crate::catalog::{Column, Unit};
 use crate::error::{Code, Error, Result};
-use crate::schema::ScalarType;
+use crate::flow::bounds;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::BTreeSet;
@@ -219,40 +219,17 @@ fn shape(block: &Block, relation: usize, equal: &[Equal], cross: &[Condition]) -
     let is_plain = |column: &usize| grain.iter().any(|expr| expr.plain == Some(*column));
     let one_row_each = !key.is_empty() && key.iter().all(is_plain);
     let grouped = of.table.unit != Unit::Row && !grain.is_empty() && !one_row_each;
-    let combinations = if grouped {
-        product(grain.iter().map(|expr| expr.distinct))
-    } else if key.is_empty() {
-        None
-    } else {
-        product(key.iter().map(|column| distinct(of, *column, true)))
-    };
-    let most = of.table.max_rows.max(1);
+    let factors: Vec<Option<u64>> = grain.iter().map(|expr| expr.distinct).collect();
+    let bound = bounds::rows(&of.table, grouped.then_some(factors.as_slice()));
     Ok(Shape {
         grouped,
         grain: grain.into_iter().map(|expr| expr.columns).collect(),
         key,
-        bound: combinations.map_or(most, |rows| rows.clamp(1, most)),
+        bound,
     })
 }
 
 /// The public bound on distinct values of a column; `null` counts NULL as one where it can be.
 pub(super) fn distinct(of: &Relation, column: usize, null: bool) -> Option<u64> {
-    let column = of.table.columns.get(column)?;
-    let values = if !column.codes.is_empty() {
-        column.codes.len() as u64
-    } else if column.data_type == ScalarType::Bool {
-        2
-    } else if column.max_distinct > 0 {
-        column.max_distinct
-    } else {
-        return None;
-    };
-    Some(values.saturating_add(u64::from(null && column.nullable)))
-}
-
-/// The product, where every factor is known.
-pub(super) fn product(mut factors: impl Iterator<Item = Option<u64>>) -> Option<u64> {
-    factors.try_fold(1_u64, |product, factor| {
-        Some(product.saturating_mul(factor?))
-    })
+    bounds::distinct(of.table.columns.get(column)?, null)
 }

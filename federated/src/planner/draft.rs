@@ -7,6 +7,7 @@ use super::order::Shape;
 use super::sql::{Tables, schema_of};
 use crate::catalog;
 use crate::error::{Code, Error, Result};
+use crate::flow::bounds;
 use crate::plan::{ColumnRef, Encoding, Fragment, FragmentColumn, PartyIndex, PublicSize};
 use crate::schema::ScalarType;
 use datafusion::common::Column;
@@ -191,12 +192,7 @@ impl<'a> Draft<'a> {
 
     /// The declared maximum of a text column.
     pub(super) fn text_bytes(&self, column: &catalog::Column) -> Result<u32> {
-        let of_codes = column.codes.iter().map(String::len).max().unwrap_or(0);
-        let bytes = if column.max_bytes > 0 {
-            column.max_bytes
-        } else {
-            u32::try_from(of_codes).unwrap_or(u32::MAX)
-        };
+        let bytes = bounds::text_bytes(column).unwrap_or(0);
         if bytes == 0 || bytes > MAX_TEXT_BYTES {
             return Err(Error::new(
                 Code::Unsupported,

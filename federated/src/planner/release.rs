@@ -3,12 +3,12 @@
 
 use super::block::Block;
 use super::columns::{self, Above};
-use super::conditions::product;
 use super::emit::{self, Place};
 use super::sql::{Tables, schema_of};
 use crate::error::{Code, Error, Result};
+use crate::plan::validate::public_groups;
 use crate::plan::{
-    ColumnRef, Encoding, Fragment, OutputColumn, Release, ReleasedColumn, ReleasedSource,
+    ColumnRef, Fragment, OutputColumn, Release, ReleasedColumn, ReleasedSource,
 };
 use crate::schema::ScalarType;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -88,11 +88,7 @@ pub(super) fn build(
             nullable,
         })
         .collect();
-    let public_groups = if groups.is_empty() {
-        None
-    } else {
-        product(groups.iter().map(|group| public_domain(fragments, *group)))
-    };
+    let public_groups = public_groups(fragments, groups);
     Ok(Release {
         input,
         columns,
@@ -101,17 +97,6 @@ pub(super) fn build(
         sql,
         output,
     })
-}
-
-/// How many values a group key can have, where everybody knows.
-fn public_domain(fragments: &[Fragment], group: ColumnRef) -> Option<u64> {
-    let column = fragments.get(group.fragment)?.columns.get(group.column)?;
-    let values = match &column.encoding {
-        Encoding::Codes(codes) => codes.len() as u64,
-        Encoding::Bits(1) => 2,
-        _ => return None,
-    };
-    Some(values + u64::from(column.nullable))
 }
 
 /// The type in which an output column is delivered.

@@ -17,20 +17,20 @@ const TOUR: &str = "SELECT r.district, COUNT(*) AS people, SUM(i.taxable_income)
     WHERE i.year = 2023 GROUP BY r.district ORDER BY r.district";
 
 /// The tour's plan, tampered with.
-fn tampered(change: impl FnOnce(&mut JointPlan)) -> Validated {
+pub(crate) fn tampered(change: impl FnOnce(&mut JointPlan)) -> Validated {
     let mut plan = planned(&federation(Leakage::Sizes), TOUR, Some(Strategy::Aligned)).unwrap();
     change(&mut plan);
     Validated::from_plan(&plan).unwrap()
 }
 
-fn denial(result: Result<flow::Permitted, Error>) -> Denial {
+pub(crate) fn denial(result: Result<flow::Permitted, Error>) -> Denial {
     let error = result.map(|_| ()).unwrap_err();
     assert_eq!(error.code, Code::PolicyDenied, "{error}");
     *error.denial.unwrap()
 }
 
 /// The refusal by `department` of the tour's plan, tampered with.
-fn refused(department: &str, change: impl FnOnce(&mut JointPlan)) -> Denial {
+pub(crate) fn refused(department: &str, change: impl FnOnce(&mut JointPlan)) -> Denial {
     let denial = denial(check(
         &federation(Leakage::Sizes),
         &tampered(change),
@@ -41,11 +41,11 @@ fn refused(department: &str, change: impl FnOnce(&mut JointPlan)) -> Denial {
 }
 
 /// The refusal by tax when its fragment of the tour's plan reads otherwise.
-fn sneaky(from: &str, to: &str) -> Denial {
+pub(crate) fn sneaky(from: &str, to: &str) -> Denial {
     refused("tax", |plan| replace(plan, "tax", from, to))
 }
 
-fn replace(plan: &mut JointPlan, owner: &str, from: &str, to: &str) {
+pub(crate) fn replace(plan: &mut JointPlan, owner: &str, from: &str, to: &str) {
     let owner = plan.party(owner).unwrap();
     let fragment = plan
         .fragments

@@ -9,5 +9,6 @@ mod federation;
 
 mod denied;
 mod explain;
+mod oracles;
 mod permitted;
 mod wire;

@@ -228,6 +228,7 @@ fn structure_is_checked_without_trust() {
                 keys.clear();
             }
             plan.release.columns.remove(0);
+            plan.release.public_groups = None;
         }),
         ("does not exist", |plan| {
             plan.release.columns[0].source = veilgate_federated::plan::ReleasedSource::Key(3);

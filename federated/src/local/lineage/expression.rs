@@ -308,9 +308,9 @@ impl Names<'_> {
             }
             Op::Divide | Op::Modulo => {
                 // A divisor that depends on data would tell about it by failing.
-                if !self.released && !is_nonzero_number(right) {
+                if !self.released && !is_positive_number(right) {
                     return Err(NotAllowed {
-                        construct: "division by anything but a literal".to_owned(),
+                        construct: "division by anything but a positive literal".to_owned(),
                         column: b.columns.first().cloned(),
                     });
                 }
@@ -519,6 +519,8 @@ fn is_small(expr: &Expr) -> bool {
     })
 }
 
-fn is_nonzero_number(expr: &Expr) -> bool {
-    number(expr).is_some_and(|text| text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
+/// A divisor that never fails. The least integer divided by -1 would.
+fn is_positive_number(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(_))
+        && number(expr).is_some_and(|text| text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))
 }

@@ -39,6 +39,7 @@ pub fn fragment_types(sql: &str, table: &Table) -> Result<Vec<(ScalarType, bool)
         .and_then(|plan| Analyzer::new().execute_and_check(plan, &scope.options, |_, _| {}))
         .map_err(|_| NotAllowed::new("types that do not go together"))?;
     no_cast_of_text(&plan)?;
+    super::failures::none(&plan)?;
     plan.schema()
         .fields()
         .iter()

@@ -2,7 +2,9 @@
 
 use super::{check_type, column, ensure, refusal};
 use crate::error::Result;
-use crate::plan::{Cell, ColumnRef, JointPlan, Operator, ReleasedColumn, ReleasedSource};
+use crate::plan::{
+    Cell, ColumnRef, Encoding, Fragment, JointPlan, Operator, ReleasedColumn, ReleasedSource,
+};
 use crate::schema::ScalarType;
 use std::collections::BTreeSet;
 
@@ -28,9 +30,11 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
                 .all(|guard| *guard < units.len()),
         || "a group is guarded by a unit count that does not exist, or twice".to_owned(),
     )?;
-    ensure(release.public_groups != Some(0), || {
-        "a public group domain of size 0".to_owned()
-    })?;
+    ensure(
+        release.public_groups.is_none()
+            || release.public_groups == public_groups(&plan.fragments, keys),
+        || "a public group domain of another size than its keys have".to_owned(),
+    )?;
     ensure(
         !release.columns.is_empty() && !release.output.is_empty() && !release.sql.is_empty(),
         || "nothing is released".to_owned(),
@@ -117,4 +121,21 @@ fn scale(data_type: ScalarType) -> Option<u8> {
         ScalarType::Decimal { scale, .. } => Some(scale),
         _ => None,
     }
+}
+
+/// The size of the group domain, where it is public: the product of the values that everybody knows
+/// each key can have, NULL included. None without keys.
+pub(crate) fn public_groups(fragments: &[Fragment], keys: &[ColumnRef]) -> Option<u64> {
+    if keys.is_empty() {
+        return None;
+    }
+    keys.iter().try_fold(1_u64, |product, key| {
+        let column = fragments.get(key.fragment)?.columns.get(key.column)?;
+        let values = match &column.encoding {
+            Encoding::Codes(codes) => codes.len() as u64,
+            Encoding::Bits(1) => 2,
+            _ => return None,
+        };
+        Some(product.saturating_mul(values.saturating_add(u64::from(column.nullable))))
+    })
 }
