@@ -7,9 +7,7 @@ use super::emit::{self, Place};
 use super::sql::{Tables, schema_of};
 use crate::error::{Code, Error, Result};
 use crate::plan::validate::public_groups;
-use crate::plan::{
-    ColumnRef, Fragment, OutputColumn, Release, ReleasedColumn, ReleasedSource,
-};
+use crate::plan::{ColumnRef, Fragment, OutputColumn, Release, ReleasedColumn, ReleasedSource};
 use crate::schema::ScalarType;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::Column;
