@@ -199,24 +199,14 @@ impl Node {
         config_hash: &[u8],
         peer: &str,
     ) -> Result<()> {
-        let refuse = |what: String| Err(Error::new(Code::WrongVersion, what).at(peer));
-        if protocol != PROTOCOL_VERSION {
-            return refuse(format!(
-                "{peer} speaks protocol version {protocol}, {} speaks {PROTOCOL_VERSION}",
-                self.department
-            ));
-        }
-        if engine != self.engine.version || config_hash != self.engine.config_hash {
-            // A version string of a peer is shown only if it looks like one.
-            let printable =
-                engine.len() <= 64 && engine.chars().all(|c| c.is_ascii_graphic() || c == ' ');
-            let engine = if printable { engine } else { "unreadable" };
-            return refuse(format!(
-                "{peer} runs engine {engine}, {} runs {}, or they are configured differently",
-                self.department, self.engine.version
-            ));
-        }
-        Ok(())
+        same_version(
+            &self.department,
+            &self.engine,
+            peer,
+            protocol,
+            engine,
+            config_hash,
+        )
     }
 
     pub(crate) fn other_gateways(&self) -> Vec<FederationEntry> {
@@ -345,6 +335,37 @@ impl Verifier for Federation {
     }
 }
 
+/// Two gateways run a plan together only with one protocol, one engine and one configuration of it.
+fn same_version(
+    department: &str,
+    mine: &Engine,
+    peer: &str,
+    protocol: u32,
+    engine: &str,
+    config_hash: &[u8],
+) -> Result<()> {
+    let refuse = |what: String| Err(Error::new(Code::WrongVersion, what).at(peer));
+    if protocol != PROTOCOL_VERSION {
+        return refuse(format!(
+            "{peer} speaks protocol version {protocol}, {department} speaks {PROTOCOL_VERSION}"
+        ));
+    }
+    if engine != mine.version || config_hash != mine.config_hash {
+        // A peer's version string is shown only if it looks like one.
+        let printable = |c: char| c.is_ascii_graphic() || c == ' ';
+        let shown = if engine.len() <= 64 && engine.chars().all(printable) {
+            engine
+        } else {
+            "unreadable"
+        };
+        return refuse(format!(
+            "{peer} runs engine {shown}, {department} runs {}, or they are configured differently",
+            mine.version
+        ));
+    }
+    Ok(())
+}
+
 /// A member of the federation from what its gateway publishes.
 pub(crate) fn member_from_wire(department: &str, reply: &wire::CatalogReply) -> Result<Member> {
     let broken = |what: &str| {
@@ -465,6 +486,36 @@ impl Drop for Background {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROTOCOL_VERSION, same_version};
+    use veilgate_federated::error::Code;
+    use veilgate_federated::plan::Engine;
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let mine = Engine {
+            version: "veilgate 0.2.0".to_owned(),
+            config_hash: [7; 32],
+        };
+        let check = |protocol, engine: &str, hash: [u8; 32]| {
+            same_version("civil", &mine, "tax", protocol, engine, &hash)
+        };
+        assert_eq!(check(PROTOCOL_VERSION, "veilgate 0.2.0", [7; 32]), Ok(()));
+        for (protocol, engine, hash) in [
+            (PROTOCOL_VERSION - 1, "veilgate 0.2.0", [7; 32]),
+            (PROTOCOL_VERSION, "veilgate 0.1.0", [7; 32]),
+            (PROTOCOL_VERSION, "veilgate 0.2.0", [8; 32]),
+            (PROTOCOL_VERSION, "veilgate 0.2.0\u{1b}[31m", [7; 32]),
+        ] {
+            let error = check(protocol, engine, hash).unwrap_err();
+            assert_eq!(error.code, Code::WrongVersion);
+            assert_eq!(error.department.as_deref(), Some("tax"));
+            assert!(!error.message.contains('\u{1b}'));
         }
     }
 }

@@ -394,11 +394,10 @@ impl ScalarUDFImpl for Deliver {
 }
 
 impl Deliver {
+    /// How many rows is for the owner's log alone: a count can depend on the query's conditions.
     fn bad(&self, rows: usize, what: &str) -> Error {
-        Error::new(
-            Code::BadSource,
-            format!("{}: at least {rows} rows {what}", self.name),
-        )
+        tracing::warn!(column = %self.name, rows, what, "a source breaks what is declared");
+        Error::new(Code::BadSource, format!("{}: some rows {what}", self.name))
     }
 
     fn deliver(&self, array: &ArrayRef) -> Result<ArrayRef> {

@@ -1,6 +1,6 @@
 //! `veilgate catalog`: the tables and columns that the federation publishes, one row a column.
 
-use super::args::{Common, ConnectArgs};
+use super::args::{Common, ConnectArgs, Format};
 use super::client::{Client, Member, until_signal};
 use super::connect::Target;
 use super::output::{self, Rows};
@@ -16,7 +16,9 @@ pub(super) fn run(args: &ConnectArgs, common: &Common) -> Result<()> {
     let members = runtime()?.block_on(until_signal(async {
         Client::connect(&target).await?.catalog().await
     }))?;
-    output::print(&rows(&members)?, common.output)?;
+    // Descriptions do not fit a terminal's width beside the rest.
+    let described = common.output != Format::Table;
+    output::print(&rows(&members, described)?, common.output)?;
     if !common.quiet {
         for member in members.iter().filter(|member| member.catalog.is_none()) {
             let why = if member.unavailable.is_empty() {
@@ -31,15 +33,15 @@ pub(super) fn run(args: &ConnectArgs, common: &Common) -> Result<()> {
 }
 
 /// One row for each published column.
-fn rows(members: &[Member]) -> Result<Rows> {
-    let (mut tables, mut columns, mut types) = (Vec::new(), Vec::new(), Vec::new());
+fn rows(members: &[Member], described: bool) -> Result<Rows> {
+    let (mut tables, mut names, mut types) = (Vec::new(), Vec::new(), Vec::new());
     let (mut nullable, mut roles, mut max_rows) = (Vec::new(), Vec::new(), Vec::new());
     let mut descriptions = Vec::new();
     for catalog in members.iter().filter_map(|member| member.catalog.as_ref()) {
         for table in &catalog.tables {
             for column in &table.columns {
                 tables.push(format!("{}.{}", catalog.department, table.name));
-                columns.push(column.name.clone());
+                names.push(column.name.clone());
                 types.push(column.data_type.to_string());
                 nullable.push(column.nullable);
                 let mut role = Vec::new();
@@ -56,9 +58,9 @@ fn rows(members: &[Member]) -> Result<Rows> {
         }
     }
     let text = |values: Vec<String>| Arc::new(StringArray::from(values)) as ArrayRef;
-    let batch = RecordBatch::try_from_iter([
+    let mut columns = vec![
         ("table", text(tables)),
-        ("column", text(columns)),
+        ("column", text(names)),
         ("type", text(types)),
         (
             "nullable",
@@ -66,9 +68,12 @@ fn rows(members: &[Member]) -> Result<Rows> {
         ),
         ("role", text(roles)),
         ("max_rows", Arc::new(Int64Array::from(max_rows)) as ArrayRef),
-        ("description", text(descriptions)),
-    ])
-    .map_err(|_| Error::new(Code::Internal, "the catalogue does not fit its columns"))?;
+    ];
+    if described {
+        columns.push(("description", text(descriptions)));
+    }
+    let batch = RecordBatch::try_from_iter(columns)
+        .map_err(|_| Error::new(Code::Internal, "the catalogue does not fit its columns"))?;
     Ok(Rows::from_batch(batch))
 }
 
@@ -95,7 +100,7 @@ mod tests {
             unavailable: String::new(),
         };
         let mut out = Vec::new();
-        rows(&[member])
+        rows(&[member], true)
             .unwrap()
             .write(super::super::args::Format::Csv, 80, &mut out)
             .unwrap();
