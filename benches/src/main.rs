@@ -17,7 +17,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Bench {
     /// A whole query: Parquet files of two departments to rows, gateways as separate processes.
-    Query(query::Options),
+    JointQuery(query::Options),
 }
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let outcome: Result<(), String> = match arguments.bench {
-        Bench::Query(options) => query::run(&options),
+        Bench::JointQuery(options) => query::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Options of the benchmark `query`.
+/// Options of the benchmark `joint-query`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Rows per side.
@@ -68,8 +68,8 @@ fn measure(
     for run in 0..=options.runs {
         let (before, started) = (cpu(), Instant::now());
         let output = Command::new(exe)
-            .args(["query", "--federation"])
-            .arg(folder.join(".veilgate"))
+            .args(["query", "--dir"])
+            .arg(folder)
             .args(["--output", "json", SQL])
             .output()
             .map_err(|error| error.to_string())?;
@@ -85,7 +85,7 @@ fn measure(
             .collect();
         let (bytes, rounds) = traffic(&notices);
         let line = serde_json::json!({
-            "bench": "query", "rows": options.rows, "strategy": options.strategy, "warm": run > 0,
+            "bench": "joint-query", "rows": options.rows, "strategy": options.strategy, "warm": run > 0,
             "wall_s": wall, "cpu_s": cpu() - before,
             "bytes_sent": bytes, "rounds": rounds,
             "peak_rss_bytes": pids.iter().map(|pid| process::peak_bytes(*pid)).collect::<Vec<_>>(),
