@@ -265,7 +265,7 @@ fn code_bits(array: &ArrayRef, codes: &[String], column: &FragmentColumn) -> Res
     }
     if outside > 0 {
         // How many is for the owner alone: the error goes to the department that asks.
-        tracing::warn!(column = %column.label, rows = outside, "values outside the code list");
+        tracing::warn!(rows = outside, "values outside the code list");
         return Err(Error::new(
             Code::BadSource,
             format!(
@@ -301,7 +301,7 @@ fn text_bits(array: &ArrayRef, max_bytes: u32, column: &FragmentColumn) -> Resul
         }
     }
     if longer > 0 {
-        tracing::warn!(column = %column.label, rows = longer, "values longer than declared");
+        tracing::warn!(rows = longer, "values longer than declared");
         return Err(Error::new(
             Code::BadSource,
             format!(
