@@ -11,26 +11,13 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Options of the benchmark `joint-query`.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Rows per side.
-    #[arg(long, default_value_t = 1_000_000)]
-    rows: u64,
-    /// Join strategy: `aligned` (leakage sizes) or `oblivious` (leakage none).
-    #[arg(long, default_value = "aligned")]
-    strategy: String,
-    /// Queries measured after one warm-up.
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
-}
-
 const SQL: &str =
     "SELECT SUM(r.amount) AS total FROM north.people l JOIN south.payments r ON l.id = r.id";
 
-pub(crate) fn run(options: &Options) -> Result<(), String> {
+/// `rows` per side; `runs` queries, the first of them in fresh processes.
+pub(crate) fn run(rows: u64, runs: u32) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let expected = write_tables(folder.path(), options)?;
+    let expected = write_tables(folder.path(), rows)?;
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut sandbox = Command::new(&exe)
         .arg("sandbox")
@@ -40,13 +27,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| error.to_string())?;
-    let outcome = measure(options, &exe, folder.path(), &mut sandbox, &expected);
+    let outcome = measure((rows, runs), &exe, folder.path(), &mut sandbox, &expected);
     stop(&mut sandbox);
     outcome
 }
 
 fn measure(
-    options: &Options,
+    (rows, runs): (u64, u32),
     exe: &Path,
     folder: &Path,
     sandbox: &mut std::process::Child,
@@ -65,7 +52,7 @@ fn measure(
             .map(|pid| process::cpu_seconds(*pid))
             .sum::<f64>()
     };
-    for run in 0..=options.runs {
+    for run in 0..runs.max(1) {
         let (before, started) = (cpu(), Instant::now());
         let output = Command::new(exe)
             .args(["query", "--dir"])
@@ -74,28 +61,25 @@ fn measure(
             .output()
             .map_err(|error| error.to_string())?;
         let wall = started.elapsed().as_secs_f64();
-        let rows = String::from_utf8_lossy(&output.stdout).into_owned();
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
         let notices = String::from_utf8_lossy(&output.stderr).into_owned();
         if !output.status.success() {
             return Err(notices);
         }
-        let digits: String = rows
+        let digits: String = answer
             .chars()
             .filter(|c| c.is_ascii_digit() || *c == '.')
             .collect();
         let (bytes, rounds) = traffic(&notices);
         let line = serde_json::json!({
-            "bench": "joint-query", "rows": options.rows, "strategy": options.strategy, "warm": run > 0,
+            "bench": "joint-query", "rows": rows, "warm": run > 0,
             "wall_s": wall, "cpu_s": cpu() - before,
             "bytes_sent": bytes, "rounds": rounds,
             "peak_rss_bytes": pids.iter().map(|pid| process::peak_bytes(*pid)).collect::<Vec<_>>(),
-            "bytes_per_input_row": bytes.iter().sum::<u64>() as f64 / (2 * options.rows) as f64,
+            "bytes_per_input_row": bytes.iter().sum::<u64>() as f64 / (2 * rows) as f64,
             "checked": digits == expected,
         });
-        #[allow(clippy::print_stdout)]
-        {
-            println!("{line}");
-        }
+        crate::print(&line.to_string());
     }
     Ok(())
 }
@@ -121,8 +105,8 @@ fn traffic(notices: &str) -> (Vec<u64>, u64) {
 }
 
 /// Two tables whose ids overlap in four fifths; answers with the sum as text.
-fn write_tables(folder: &Path, options: &Options) -> Result<String, String> {
-    let rows = i64::try_from(options.rows).map_err(|error| error.to_string())?;
+fn write_tables(folder: &Path, rows: u64) -> Result<String, String> {
+    let rows = i64::try_from(rows).map_err(|error| error.to_string())?;
     // A fixed odd multiplier scatters ids over 62 bits.
     let id =
         |i: i64| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64.cast_signed()) >> 2) & (i64::MAX >> 1);
@@ -140,9 +124,6 @@ fn write_tables(folder: &Path, options: &Options) -> Result<String, String> {
         &folder.join("south/payments.parquet"),
         vec![("id", right), ("amount", amounts)],
     )?;
-    if options.strategy == "oblivious" {
-        return Err("the strategy is chosen by policy: not offered here yet".to_owned());
-    }
     let total: i128 = (start..rows).map(amount).sum();
     Ok(format!("{}.{:02}", total / 100, total % 100))
 }

@@ -40,6 +40,9 @@ pub enum Error {
     /// A side declared unique per key is not. Carries no key: this one bit is the declared leakage.
     #[error("a table that the plan declares unique per join key holds a duplicate key")]
     DuplicateKey,
+    /// A key has more rows than the plan declares. Carries no key: this one bit is the declared leakage.
+    #[error("a key has more rows than the plan declares")]
+    BoundExceeded,
     /// A step was used twice; a random stream would have repeated.
     #[error("step {0} was used twice")]
     StepReused(Step),

@@ -58,6 +58,24 @@ impl Column {
         }
     }
 
+    /// The rows of `self`, then those of `other`, a column of the same kind and width.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the operator.
+    pub fn followed_by(self, operator: &'static str, other: &Self) -> Result<Self> {
+        match (self, other) {
+            (Self::Bits(a), Self::Bits(b)) if a.width() == b.width() => {
+                Ok(Self::Bits(a.followed_by(b)))
+            }
+            (Self::Arith64(a), Self::Arith64(b)) => Ok(Self::Arith64(a.followed_by(b))),
+            (Self::Arith128(a), Self::Arith128(b)) => Ok(Self::Arith128(a.followed_by(b))),
+            _ => Err(Error::InvalidInput {
+                operator,
+                what: "columns of different kinds".into(),
+            }),
+        }
+    }
+
     /// The first `rows` rows, zero rows added where there are fewer.
     #[must_use]
     pub fn resized(self, rows: usize) -> Self {
@@ -93,6 +111,32 @@ impl SharedTable {
             columns: self.columns.iter().map(|c| c.slice(from, count)).collect(),
             valid: self.valid.slice(from, count),
         }
+    }
+
+    /// The rows of `self`, then those of `other`, a table of the same shape: UNION ALL. Local.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the operator.
+    pub fn followed_by(self, operator: &'static str, other: &Self) -> Result<Self> {
+        if self.columns.len() != other.columns.len() {
+            return Err(Error::InvalidInput {
+                operator,
+                what: format!(
+                    "{} columns and {} columns",
+                    self.columns.len(),
+                    other.columns.len()
+                ),
+            });
+        }
+        Ok(Self {
+            valid: self.valid.followed_by(&other.valid),
+            columns: self
+                .columns
+                .into_iter()
+                .zip(&other.columns)
+                .map(|(a, b)| a.followed_by(operator, b))
+                .collect::<Result<_>>()?,
+        })
     }
 
     /// Checks that all columns have one length and the validity bit is one bit.

@@ -179,6 +179,65 @@ pub fn shift_rows_down(plane: &[u64], out: &mut [u64]) {
     }
 }
 
+/// Even rows of a plane into `even`, odd rows into `odd`; each holds as many words as its rows need.
+pub(crate) fn split_rows(plane: &[u64], even: &mut [u64], odd: &mut [u64]) {
+    for (target, shift) in [(even, 0), (odd, 1)] {
+        for (target, words) in target.iter_mut().zip(plane.chunks(2)) {
+            let high = words.get(1).copied().unwrap_or(0);
+            *target = even_bits(words[0] >> shift) | even_bits(high >> shift) << 32;
+        }
+    }
+}
+
+/// The inverse of [`split_rows`].
+pub(crate) fn interleave_rows(even: &[u64], odd: &[u64], plane: &mut [u64]) {
+    for (i, target) in plane.iter_mut().enumerate() {
+        let half = |v: &[u64]| v.get(i / 2).copied().unwrap_or(0) >> (32 * (i % 2));
+        *target = spread_bits(half(even)) | spread_bits(half(odd)) << 1;
+    }
+}
+
+/// Bits 0, 2, 4, ... of a word, packed into its low half (Hacker's Delight, section 7-2).
+fn even_bits(word: u64) -> u64 {
+    let mut x = word & 0x5555_5555_5555_5555;
+    x = (x | x >> 1) & 0x3333_3333_3333_3333;
+    x = (x | x >> 2) & 0x0f0f_0f0f_0f0f_0f0f;
+    x = (x | x >> 4) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x >> 8) & 0x0000_ffff_0000_ffff;
+    (x | x >> 16) & 0x0000_0000_ffff_ffff
+}
+
+/// The inverse: the low half's bits at 0, 2, 4, ...
+fn spread_bits(word: u64) -> u64 {
+    let mut x = word & 0x0000_0000_ffff_ffff;
+    x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+    x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+    x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    x = (x | x << 2) & 0x3333_3333_3333_3333;
+    (x | x << 1) & 0x5555_5555_5555_5555
+}
+
+/// The first `rows` rows of a plane, last first.
+pub(crate) fn reverse_rows(plane: &[u64], rows: usize, out: &mut [u64]) {
+    let words = plane_words(rows);
+    // Whole words turn round; the gap that was past the end is now in front.
+    let gap = words * 64 - rows;
+    let turned = |i: usize| {
+        if i < words {
+            plane[words - 1 - i].reverse_bits()
+        } else {
+            0
+        }
+    };
+    for (i, target) in out.iter_mut().enumerate() {
+        *target = if gap == 0 {
+            turned(i)
+        } else {
+            turned(i) >> gap | turned(i + 1) << (64 - gap)
+        };
+    }
+}
+
 /// Copies `count` rows of `source`, from row `from`, to `target` at row `at`, bit by bit exact; other
 /// rows of `target` stay.
 pub fn copy_rows(source: &[u64], from: usize, target: &mut [u64], at: usize, count: usize) {
@@ -238,6 +297,26 @@ mod tests {
                 }
                 assert_eq!(to_rows(&planes, rows, width), rows_in);
             }
+        }
+    }
+
+    #[test]
+    fn rows_split_interleave_and_turn() {
+        let bit = |v: &[u64], i: usize| v[i / 64] >> (i % 64) & 1;
+        for rows in [1, 2, 3, 63, 64, 65, 127, 128, 129, 300] {
+            let plane = words(plane_words(rows), rows as u64);
+            let (evens, odds) = (rows.div_ceil(2), rows / 2);
+            let mut even = vec![0; plane_words(evens)];
+            let mut odd = vec![0; plane_words(odds)];
+            split_rows(&plane, &mut even, &mut odd);
+            assert!((0..evens).all(|i| bit(&even, i) == bit(&plane, 2 * i)));
+            assert!((0..odds).all(|i| bit(&odd, i) == bit(&plane, 2 * i + 1)));
+            let mut again = vec![0; plane.len()];
+            interleave_rows(&even, &odd, &mut again);
+            assert!((0..rows).all(|i| bit(&again, i) == bit(&plane, i)));
+            let mut turned = vec![0; plane.len()];
+            reverse_rows(&plane, rows, &mut turned);
+            assert!((0..rows).all(|i| bit(&turned, i) == bit(&plane, rows - 1 - i)));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::net::{LinkProfile, Step};
 use crate::ring::Ring;
 use crate::share::{Arith, BitColumn, Role};
+use zerocopy::IntoBytes;
 
 /// The lowest `bits` bits of every row. `64/3` bits for the sharing and `bits - 1` for the ripple,
 /// `bits` rounds; or the prefix tree where round trips cost more.
@@ -64,13 +65,135 @@ pub fn a2b<T: Ring>(
     };
     let y = BitColumn::make(bits, rows, y.0, y.1);
     let z = BitColumn::make(bits, rows, z.0, z.1);
-    let add = step.narrow("add");
-    let mut gates = Gates::new(ctx, &add)?;
-    if prefix_is_cheaper(ctx.profile(), bits, rows) {
-        prefix_sum(ctx, &mut gates, &y, &z)
+    add(ctx, &step.narrow("add"), &y, &z)
+}
+
+/// The sum modulo `2^width`. `width - 1` bits and rounds by ripple, or about `width log2 width` bits and
+/// `1 + ceil(log2 width)` rounds by the prefix tree. A carry out is had by widening both first.
+///
+/// # Errors
+/// `InvalidInput` for different shapes; those of the link.
+pub fn add(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    super::same_shape("add", x, y)?;
+    let mut gates = Gates::new(ctx, step)?;
+    if prefix_is_cheaper(ctx.profile(), x.width(), x.rows()) {
+        prefix_sum(ctx, &mut gates, x, y)
     } else {
-        ripple_sum(ctx, &mut gates, &y, &z)
+        ripple_sum(ctx, &mut gates, x, y)
     }
+}
+
+/// The difference modulo `2^width`, as `not(not(x) + y)`: `-v - 1` is the complement of `v`. Cost of
+/// [`add`].
+///
+/// # Errors
+/// As [`add`].
+pub fn subtract(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
+    let role = ctx.role();
+    Ok(add(ctx, step, &x.clone().not(role), y)?.not(role))
+}
+
+/// `-x` modulo `2^width`, as `not(x - 1) = not(x + 11..1)`. Cost of [`add`].
+///
+/// # Errors
+/// As [`add`].
+pub fn negate(ctx: &mut Context, step: &Step, x: &BitColumn) -> Result<BitColumn> {
+    let role = ctx.role();
+    let minus_one = BitColumn::ones(role, x.width(), x.rows());
+    Ok(add(ctx, step, x, &minus_one)?.not(role))
+}
+
+/// Bits as a number modulo `2^k`, zero-extended, or sign-extended where `signed`.
+///
+/// `x = z_0 + z_1 + z_2` with `z_0` from the seed of P2 and P0 and `z_1` from that of P0 and P1. P0
+/// knows `t = -(z_0 + z_1)` and shares it in XOR form (component 1 from the seed of P0 and P1,
+/// component 0 to P2, component 2 zero); an adder gives `z_2 = x + t` in XOR form, of which P2 sends P1
+/// component 0 and P1 sends P2 component 1. Views: P2 sees `t` masked; P1 and P2 see `z_2`, uniform to
+/// P1 by `z_0` and to P2 by `z_1`, which each lacks. An adder of `k` bits, `k/3` for the mask and
+/// `2k/3` for the opening: `2k - 1` bits by ripple; rounds of [`add`] and 2. Semi-honest.
+///
+/// # Errors
+/// `InvalidInput` when the column is wider than the ring; those of the link.
+pub fn b2a<T: Ring>(
+    ctx: &mut Context,
+    step: &Step,
+    x: &BitColumn,
+    signed: bool,
+) -> Result<Arith<T>> {
+    let (rows, bits) = (x.rows(), T::BITS as usize);
+    if x.width() > bits {
+        return Err(Error::InvalidInput {
+            operator: "b2a",
+            what: format!("{} bits for a ring of {bits}", x.width()),
+        });
+    }
+    let x = x.extended(bits, signed);
+    let (numbers, mask) = (step.narrow("numbers"), step.narrow("mask"));
+    let z0 = ctx
+        .stream_of_component(0, &numbers)?
+        .map_or_else(Vec::new, |mut s| s.words::<T>(rows));
+    let z1 = ctx
+        .stream_of_component(1, &numbers)?
+        .map_or_else(Vec::new, |mut s| s.words::<T>(rows));
+    let words = plane_words(rows);
+    let masked = ctx
+        .stream_of_component(1, &mask)?
+        .map_or_else(Vec::new, |mut s| s.words::<u64>(bits * words));
+    let zero = || vec![0_u64; bits * words];
+    let (a, b) = match ctx.role() {
+        Role::P0 => {
+            let zero_of = T::default();
+            let mut values = z0.iter().zip(&z1).map(|(a, b)| zero_of.minus(a.plus(*b)));
+            let mut t0 = to_bit_planes(&mut values, rows, bits);
+            for (t, m) in t0.iter_mut().zip(&masked) {
+                *t ^= *m;
+            }
+            ctx.send(Role::P2, &mask, &t0)?;
+            (t0, masked)
+        }
+        Role::P1 => (masked, zero()),
+        Role::P2 => {
+            let mut t0 = zero();
+            ctx.receive(Role::P0, &mask, &mut t0)?;
+            (zero(), t0)
+        }
+    };
+    let t = BitColumn::make(bits, rows, a, b);
+    let z2 = add(ctx, &step.narrow("add"), &x, &t)?;
+    let open = step.narrow("open");
+    // Of z_2 each of P1 and P2 lacks one component; both are to know it whole.
+    let (send, to) = match ctx.role() {
+        Role::P0 => return Ok(Arith { a: z0, b: z1 }),
+        Role::P1 => (&z2.a, Role::P2),
+        Role::P2 => (&z2.b, Role::P1),
+    };
+    ctx.send(to, &open, send)?;
+    let mut planes = zero();
+    ctx.receive(to, &open, &mut planes)?;
+    for ((p, a), b) in planes.iter_mut().zip(&z2.a).zip(&z2.b) {
+        *p ^= a ^ b;
+    }
+    let z2 = from_bit_planes(&planes, rows, bits);
+    Ok(match ctx.role() {
+        Role::P1 => Arith { a: z1, b: z2 },
+        _ => Arith { a: z2, b: z0 },
+    })
+}
+
+/// Numbers from `bits` planes.
+fn from_bit_planes<T: Ring>(planes: &[u64], rows: usize, bits: usize) -> Vec<T> {
+    let stride = bits.div_ceil(64);
+    crate::bits::to_rows(planes, rows, bits)
+        .chunks_exact(stride)
+        .map(|words| {
+            let mut value = T::default();
+            let bytes = words.as_bytes();
+            value
+                .as_mut_bytes()
+                .copy_from_slice(&bytes[..T::BYTES.min(bytes.len())]);
+            value
+        })
+        .collect()
 }
 
 /// Whether `x >= k`, for `x` and `k` of at most `bits` bits: the sign of `x - k` modulo

@@ -12,7 +12,7 @@ mod gates;
 mod logic;
 mod multiply;
 
-pub use adder::{a2b, greater_equal_public};
+pub use adder::{a2b, add, b2a, greater_equal_public, negate, subtract};
 pub use compare::less_than;
 pub use convert::{bit_to_arith, bit_to_arith64, bit_to_arith128};
 pub use logic::{and, and_mask, any_row, equal, equal_public, not, or, select, xor};
@@ -20,6 +20,7 @@ pub use multiply::{clear_rows, inner_product, multiply, multiply_by_flag, sum};
 
 pub(crate) use compare::{Comparison, Operand};
 pub(crate) use gates::{Gates, One, cross};
+pub(crate) use multiply::cross_arith;
 
 use crate::error::{Error, Result};
 use crate::share::BitColumn;

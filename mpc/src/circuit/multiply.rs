@@ -13,7 +13,7 @@ use crate::table::{Column, SharedTable};
 
 /// `x_i y_i + x_i y_{i+1} + x_{i+1} y_i`.
 #[inline(always)]
-fn cross<T: Ring>(xa: T, xb: T, ya: T, yb: T) -> T {
+pub(crate) fn cross_arith<T: Ring>(xa: T, xb: T, ya: T, yb: T) -> T {
     xa.times(ya.plus(yb)).plus(xb.times(ya))
 }
 
@@ -30,7 +30,7 @@ pub fn multiply<T: Ring>(
     same_rows("multiply", x.rows(), y.rows())?;
     let mut a: Vec<T> = ctx.zeros_add(step, x.rows())?;
     for (i, z) in a.iter_mut().enumerate() {
-        *z = z.plus(cross(x.a[i], x.b[i], y.a[i], y.b[i]));
+        *z = z.plus(cross_arith(x.a[i], x.b[i], y.a[i], y.b[i]));
     }
     let mut b = vec![T::default(); a.len()];
     ctx.pass_back(step, &a, &mut b)?;
@@ -50,7 +50,7 @@ pub fn inner_product<T: Ring>(
     same_rows("inner_product", x.rows(), y.rows())?;
     let mut a: Vec<T> = ctx.zeros_add(step, 1)?;
     for i in 0..x.rows() {
-        a[0] = a[0].plus(cross(x.a[i], x.b[i], y.a[i], y.b[i]));
+        a[0] = a[0].plus(cross_arith(x.a[i], x.b[i], y.a[i], y.b[i]));
     }
     let mut b = vec![T::default()];
     ctx.pass_back(step, &a, &mut b)?;

@@ -10,6 +10,7 @@ mod incoming;
 pub mod memory;
 mod outgoing;
 pub mod recording;
+pub mod shaped;
 pub mod stream;
 #[cfg(test)]
 mod stream_tests;

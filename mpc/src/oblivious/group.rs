@@ -60,6 +60,32 @@ pub fn aggregate(
     keys: &[usize],
     aggs: &[Agg],
 ) -> Result<SharedTable> {
+    run(ctx, step, table, keys, aggs, false)
+}
+
+/// As [`aggregate`], of a table whose rows already are in the order by (invalid, keys): no sort but
+/// for distinct counts. That the order holds is the caller's promise; groups are runs of equal keys.
+///
+/// # Errors
+/// As [`aggregate`].
+pub fn aggregate_sorted(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    keys: &[usize],
+    aggs: &[Agg],
+) -> Result<SharedTable> {
+    run(ctx, step, table, keys, aggs, true)
+}
+
+fn run(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    keys: &[usize],
+    aggs: &[Agg],
+    is_sorted: bool,
+) -> Result<SharedTable> {
     table.check(NAME)?;
     check_columns(table, keys, aggs)?;
     if keys.is_empty() {
@@ -83,13 +109,12 @@ pub fn aggregate(
     let lent = aggs
         .iter()
         .position(|a| matches!(a, Agg::CountDistinct { .. }));
-    let order = Order::sort(
-        ctx,
-        &step.narrow("sort"),
-        table,
-        &key_columns,
-        lent.map(|i| aggs[i]),
-    )?;
+    let order = if is_sorted && lent.is_none() {
+        Order::given(ctx, &step.narrow("sort"), table, &key_columns)?
+    } else {
+        let lent = lent.map(|i| aggs[i]);
+        Order::sort(ctx, &step.narrow("sort"), table, &key_columns, lent)?
+    };
     let mut running = Vec::with_capacity(aggs.len());
     for (i, agg) in aggs.iter().enumerate() {
         let step = step.at("aggregate", i);
@@ -104,22 +129,20 @@ pub fn aggregate(
                 Column::Arith64(Arith::public(ctx.role(), &counts))
             }
             Agg::Count { when: Some(when) } => {
-                let flag = order.permutation.apply_bits(
-                    ctx,
-                    &step.narrow("move"),
-                    table.bits(NAME, when)?,
-                )?;
+                let flag = table.bits(NAME, when)?;
+                let flag = order.move_bits(ctx, &step.narrow("move"), flag)?;
                 Column::Arith64(bit_to_arith64(ctx, &step.narrow("bits"), &flag)?.prefix_sums())
             }
-            Agg::Sum { column } => {
-                let moved = order
-                    .permutation
-                    .apply(ctx, &step, &[&table.columns[column]])?;
-                moved
-                    .first()
-                    .map(Column::prefix_sums)
-                    .ok_or_else(|| wrong(column))?
-            }
+            Agg::Sum { column } => match &order.permutation {
+                None => table.columns[column].prefix_sums(),
+                Some(permutation) => {
+                    let moved = permutation.apply(ctx, &step, &[&table.columns[column]])?;
+                    moved
+                        .first()
+                        .map(Column::prefix_sums)
+                        .ok_or_else(|| wrong(column))?
+                }
+            },
         });
     }
 
@@ -152,7 +175,8 @@ pub fn aggregate(
 
 /// Rows in an order by (invalid, keys) and, within groups, by what a distinct count needs.
 struct Order {
-    permutation: Permutation,
+    /// None where the rows came in order.
+    permutation: Option<Permutation>,
     /// In this order: the keys side by side (first key highest), validity, and whether a row has the
     /// keys of the row above.
     key: BitColumn,
@@ -163,6 +187,32 @@ struct Order {
 }
 
 impl Order {
+    /// The order that the rows have.
+    fn given(
+        ctx: &mut Context,
+        step: &Step,
+        table: &SharedTable,
+        keys: &[&BitColumn],
+    ) -> Result<Self> {
+        let key = BitColumn::concat(&keys.iter().rev().copied().collect::<Vec<_>>())?;
+        let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
+        Ok(Self {
+            permutation: None,
+            key,
+            valid: table.valid.clone(),
+            same,
+            distinct: None,
+        })
+    }
+
+    /// A column of the table in this order.
+    fn move_bits(&self, ctx: &mut Context, step: &Step, column: &BitColumn) -> Result<BitColumn> {
+        match &self.permutation {
+            None => Ok(column.clone()),
+            Some(permutation) => permutation.apply_bits(ctx, step, column),
+        }
+    }
+
     fn sort(
         ctx: &mut Context,
         step: &Step,
@@ -199,7 +249,7 @@ impl Order {
         let distinct = unit.map(|unit| (cut(unit.width()), when.map(|_| cut(1))));
         let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
         Ok(Self {
-            permutation,
+            permutation: Some(permutation),
             key,
             valid,
             same,

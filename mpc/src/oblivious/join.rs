@@ -1,41 +1,173 @@
 //! Joins over shared keys.
 //!
-//! Inner join with a side that is unique per key: put the right rows before the left rows and sort all
-//! by (invalid, key); the sort is stable, so in each key's run the right row, if there is one, comes
+//! With a right side that is unique per key: put the right rows before the left rows and sort all by
+//! (unusable, key); the sort is stable, so in each key's run the right row, if there is one, comes
 //! first. A left row matches if its run starts with a right row: one carry along the runs
 //! ([`super::scan`]). Two adjacent right rows of one run break the promise of uniqueness; the OR of
-//! all such is the one bit opened.
+//! all such is the one bit opened. A semi or anti join needs no uniqueness and opens nothing. A row is
+//! usable if it is valid and no key of it is NULL: others match nothing.
 //!
 //! Payload does not travel along the runs as rows: the right rows, in sorted order, turn into
 //! differences between neighbours; moved among the left rows, running sums (local) give every row the
 //! payload of the last right row above it, and the inverse permutation brings that back to the left
 //! rows' own order. So the left table never moves and the result has exactly its rows.
 //!
-//! The result's rows without a partner hold garbage (another row's payload) behind `valid = 0`.
 //! Cost: one sort of both key columns; 3 passages of a few bits over all rows; 2 passages of the kept
 //! columns over all rows and 2 over the right rows. Leakage: both row counts, and whether a duplicate
 //! exists. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
 
-use super::compact::{by_destinations, destinations};
+mod many;
+mod payload;
+
+pub use many::join_many;
+
 use super::scan::carry;
 use super::shuffle::Permutation;
 use super::sort::sort_permutation;
-use crate::bits::plane_words;
-use crate::circuit::{and, any_row, equal};
+use crate::circuit::{and, and_mask, any_row, equal, or};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
 use crate::open::reveal_one_declared_bit;
-use crate::share::{BitColumn, Role};
+use crate::share::BitColumn;
 use crate::table::{Column, SharedTable};
 
-/// `left JOIN right ON left_key = right_key` for a right side whose valid rows are unique per key:
-/// all columns of `left`, then `right_keep` of `right`, in the left rows' order; valid where a valid
-/// left row has a valid partner.
+const NAME: &str = "join";
+
+/// One side of a join.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'t> {
+    /// Its rows.
+    pub table: &'t SharedTable,
+    /// Its key columns, all bit columns; the other side has as many, of the same widths.
+    pub keys: &'t [usize],
+    /// Flags of width 1 that are set where a key is NULL.
+    pub nulls: &'t [usize],
+}
+
+/// Which rows a join keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Left rows with a partner.
+    Inner,
+    /// All left rows.
+    Left,
+    /// Left rows with a partner, then right rows without one.
+    Right,
+    /// All left rows, then right rows without a partner.
+    Full,
+    /// Left rows with a partner, without its columns.
+    Semi,
+    /// Left rows without a partner: NOT EXISTS.
+    Anti,
+    /// Left rows whose key is certainly not among the right keys: NOT IN. No row, where a right key is
+    /// NULL; a row with a NULL key of its own only where the right side is empty.
+    NotIn,
+}
+
+impl Kind {
+    fn has_payload(self) -> bool {
+        !matches!(self, Self::Semi | Self::Anti | Self::NotIn)
+    }
+}
+
+/// `left JOIN right` on equal keys, for a right side whose usable rows are unique per key (any right
+/// side for semi and anti joins).
+///
+/// The result's columns: all of `left`, then `keep` of `right`; then, for right and full joins, a flag
+/// that the left columns are there, and for left and full joins one that the right columns are. Its
+/// rows: the left rows in their order and, for right and full joins, the right rows in theirs; those
+/// that the join does not keep are invalid. Columns that are not there are zero, except those of
+/// invalid rows, which hold garbage.
 ///
 /// # Errors
-/// `DuplicateKey` when two valid right rows share a key; `InvalidInput` for keys that are not bit
-/// columns of one width, or columns that do not exist; those of the link.
+/// `DuplicateKey` when two usable right rows share a key; `InvalidInput` for keys that are not bit
+/// columns of the same widths, or columns that do not exist; those of the link.
+pub fn join(
+    ctx: &mut Context,
+    step: &Step,
+    kind: Kind,
+    left: Side<'_>,
+    right: Side<'_>,
+    keep: &[usize],
+) -> Result<SharedTable> {
+    let kept = kept_columns(&left, &right, keep)?;
+    let kept = if kind.has_payload() { kept } else { Vec::new() };
+    let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
+    let with_right_rows = matches!(kind, Kind::Right | Kind::Full);
+    let with_flag = matches!(kind, Kind::Left | Kind::Full);
+    let found = Match::find(ctx, step, &left, &right, kind.has_payload())?;
+
+    let mut columns = left.table.columns.clone();
+    let matched = found.as_ref().map_or_else(
+        || BitColumn::zeros(1, left_rows),
+        |found| found.left.clone(),
+    );
+    let mut spread: Vec<Column> = match &found {
+        Some(found) if !kept.is_empty() => {
+            let step = step.narrow("payload");
+            payload::spread(ctx, &step, found, &kept, left_rows)?
+        }
+        _ => kept
+            .iter()
+            .map(|c| c.slice(0, 0).resized(left_rows))
+            .collect(),
+    };
+    if with_flag && !spread.is_empty() {
+        // What belongs to another row's partner must not be read as this one's.
+        let gated = SharedTable {
+            columns: spread,
+            valid: matched.clone(),
+        };
+        spread = gated.clear_invalid(ctx, &step.narrow("gate"))?.columns;
+    }
+    columns.append(&mut spread);
+    let mut valid = match kind {
+        Kind::Inner | Kind::Right | Kind::Semi => matched.clone(),
+        Kind::Left | Kind::Full => left.table.valid.clone(),
+        Kind::Anti => {
+            let unmatched = matched.clone().not(ctx.role());
+            and(ctx, &step.narrow("anti"), &left.table.valid, &unmatched)?
+        }
+        Kind::NotIn => not_in(ctx, &step.narrow("not-in"), &left, &right, &matched)?,
+    };
+    if with_right_rows {
+        let unmatched = match &found {
+            Some(found) => found.right.clone().not(ctx.role()),
+            None => BitColumn::ones(ctx.role(), 1, right_rows),
+        };
+        let step = step.narrow("right-rows");
+        let alone = and(ctx, &step, &right.table.valid, &unmatched)?;
+        valid = valid.followed_by(&alone);
+        let rows = left_rows + right_rows;
+        let from = left.table.columns.len();
+        columns = columns
+            .into_iter()
+            .enumerate()
+            .map(|(i, column)| match i.checked_sub(from) {
+                None => Ok(column.resized(rows)),
+                Some(i) => column.followed_by(NAME, kept[i]),
+            })
+            .collect::<Result<_>>()?;
+        let left_there = BitColumn::ones(ctx.role(), 1, left_rows).resized(rows);
+        columns.push(Column::Bits(left_there));
+    }
+    if with_flag {
+        let there = if with_right_rows {
+            matched.followed_by(&BitColumn::ones(ctx.role(), 1, right_rows))
+        } else {
+            matched
+        };
+        columns.push(Column::Bits(there));
+    }
+    ctx.report(&step.narrow("joined"), left_rows);
+    Ok(SharedTable { columns, valid })
+}
+
+/// The inner [`join`] on one key column a side.
+///
+/// # Errors
+/// As [`join`].
 pub fn inner_unique(
     ctx: &mut Context,
     step: &Step,
@@ -45,136 +177,193 @@ pub fn inner_unique(
     right_key: usize,
     right_keep: &[usize],
 ) -> Result<SharedTable> {
-    const NAME: &str = "join";
-    left.check(NAME)?;
-    right.check(NAME)?;
-    let (left_key, right_key) = (left.bits(NAME, left_key)?, right.bits(NAME, right_key)?);
-    let kept: Option<Vec<&Column>> = right_keep.iter().map(|&i| right.columns.get(i)).collect();
-    let kept = kept
-        .filter(|_| left_key.width() == right_key.width())
-        .ok_or_else(|| Error::InvalidInput {
-            operator: NAME,
-            what: format!(
-                "keys of {} and {} bits, or a missing column",
-                left_key.width(),
-                right_key.width()
-            ),
-        })?;
-    let mut columns = left.columns.clone();
-    if left.rows() == 0 || right.rows() == 0 {
-        columns.extend(kept.into_iter().map(|c| c.slice(0, 0).resized(left.rows())));
-        let valid = BitColumn::zeros(1, left.rows());
-        return Ok(SharedTable { columns, valid });
-    }
-
-    let valid = right.valid.followed_by(&left.valid);
-    let key = right_key.followed_by(left_key);
-    let invalid = valid.clone().not(ctx.role());
-    let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&invalid, &key])?;
-    drop(invalid);
-    ctx.report(&step.narrow("sorted"), key.rows());
-    let (is_right, matched) = runs(
-        ctx,
-        &step.narrow("runs"),
-        &sorted,
-        &key,
-        &valid,
-        right.rows(),
-    )?;
-    let back = sorted.return_bits(ctx, &step.narrow("matched"), &matched)?;
-    let valid = back.slice(right.rows(), left.rows());
-    if !kept.is_empty() {
-        let step = step.narrow("payload");
-        let spread = spread(ctx, &step, &sorted, &is_right, &kept, right.rows())?;
-        columns.extend(
-            spread
-                .into_iter()
-                .map(|c| c.slice(right.rows(), left.rows())),
-        );
-    }
-    ctx.report(&step.narrow("joined"), left.rows());
-    Ok(SharedTable { columns, valid })
+    let side = |table, keys| Side {
+        table,
+        keys,
+        nulls: &[],
+    };
+    let (left_keys, right_keys) = ([left_key], [right_key]);
+    let (left, right) = (side(left, &left_keys), side(right, &right_keys));
+    join(ctx, step, Kind::Inner, left, right, right_keep)
 }
 
-/// In sorted order: which rows are right rows, and which belong to a run that starts with one.
-fn runs(
+/// Checks both sides; gives the right columns to keep.
+fn kept_columns<'t>(
+    left: &Side<'_>,
+    right: &Side<'t>,
+    keep: &[usize],
+) -> Result<Vec<&'t Column>> {
+    let widths = |side: &Side<'_>| -> Result<Vec<usize>> {
+        side.table.check(NAME)?;
+        let keys = side.keys.iter().map(|&k| side.table.bits(NAME, k));
+        keys.map(|key| Ok(key?.width())).collect()
+    };
+    let (left_widths, right_widths) = (widths(left)?, widths(right)?);
+    for side in [left, right] {
+        for &null in side.nulls {
+            if side.table.bits(NAME, null)?.width() != 1 {
+                return Err(invalid("a NULL flag that is wider than a bit"));
+            }
+        }
+    }
+    if left_widths.is_empty() || left_widths != right_widths {
+        return Err(invalid("keys of different widths, or none"));
+    }
+    keep.iter()
+        .map(|&i| right.table.columns.get(i))
+        .collect::<Option<_>>()
+        .ok_or_else(|| invalid("a column to keep that is not there"))
+}
+
+fn invalid(what: &str) -> Error {
+    Error::InvalidInput {
+        operator: NAME,
+        what: what.to_owned(),
+    }
+}
+
+/// NOT IN: unmatched, no right key NULL, and no NULL key unless the right side is empty.
+fn not_in(
     ctx: &mut Context,
     step: &Step,
-    sorted: &Permutation,
-    key: &BitColumn,
-    valid: &BitColumn,
-    right_rows: usize,
+    left: &Side<'_>,
+    right: &Side<'_>,
+    matched: &BitColumn,
+) -> Result<BitColumn> {
+    let role = ctx.role();
+    let rows = left.table.rows();
+    let right_null = null_flag(ctx, &step.narrow("right-null"), right)?;
+    let right_null = and(ctx, &step.narrow("gate"), &right.table.valid, &right_null)?;
+    let any_null = any_row(ctx, &step.narrow("any-null"), &right_null)?;
+    let any = any_row(ctx, &step.narrow("any"), &right.table.valid)?;
+    let left_null = null_flag(ctx, &step.narrow("left-null"), left)?;
+    let unknown = and_mask(
+        ctx,
+        &step.narrow("unknown"),
+        &any.repeated(rows),
+        &left_null,
+    )?;
+    let step = step.narrow("excluded");
+    let excluded = or(ctx, &step.narrow("a"), &unknown, &any_null.repeated(rows))?;
+    let excluded = or(ctx, &step.narrow("b"), &excluded, matched)?;
+    let valid = &left.table.valid;
+    and(ctx, &step.narrow("c"), valid, &excluded.not(role))
+}
+
+/// Whether any key of a row is NULL.
+fn null_flag(ctx: &mut Context, step: &Step, side: &Side<'_>) -> Result<BitColumn> {
+    let mut flag = BitColumn::zeros(1, side.table.rows());
+    for (i, &null) in side.nulls.iter().enumerate() {
+        let null = side.table.bits(NAME, null)?;
+        flag = if i == 0 {
+            null.clone()
+        } else {
+            or(ctx, &step.at("or", i), &flag, null)?
+        };
+    }
+    Ok(flag)
+}
+
+/// The keys of a side as one column, and which rows can match.
+fn key_and_usable(
+    ctx: &mut Context,
+    step: &Step,
+    side: &Side<'_>,
 ) -> Result<(BitColumn, BitColumn)> {
-    let width = key.width();
-    let side = first_rows(ctx.role(), key.rows(), right_rows);
-    let all = BitColumn::concat(&[key, valid, &side])?;
-    let all = sorted.apply_bits(ctx, &step.narrow("move"), &all)?;
-    let (key, valid, is_right) = (
-        all.bit_range(0, width),
-        all.bit_range(width, 1),
-        all.bit_range(width + 1, 1),
-    );
-    drop(all);
-    let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
-    drop(key);
-    // A valid row follows valid rows only, so its own bit answers for both.
-    let right_pair = is_right.shifted_up();
-    let gated = and(
-        ctx,
-        &step.narrow("valid"),
-        &BitColumn::concat(&[&same, &is_right, &is_right])?,
-        &BitColumn::concat(&[&valid, &valid, &right_pair])?,
-    )?;
-    let (go, start, pair) = (
-        gated.bit_range(0, 1),
-        gated.bit_range(1, 1),
-        gated.bit_range(2, 1),
-    );
-    let duplicate = and(ctx, &step.narrow("duplicate"), &go, &pair)?;
-    let duplicate = any_row(ctx, &step.narrow("any"), &duplicate)?;
-    // Declared: whether the side promised unique per key is not.
-    if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &duplicate)? {
-        return Err(Error::DuplicateKey);
+    let keys: Vec<&BitColumn> = side
+        .keys
+        .iter()
+        .map(|&k| side.table.bits(NAME, k))
+        .collect::<Result<_>>()?;
+    let key = BitColumn::concat(&keys)?;
+    let valid = &side.table.valid;
+    if side.nulls.is_empty() {
+        return Ok((key, valid.clone()));
     }
-    let matched = carry(ctx, &step.narrow("carry"), &start, &go)?;
-    Ok((is_right, matched))
+    let null = null_flag(ctx, &step.narrow("null"), side)?;
+    let usable = and(ctx, &step.narrow("usable"), valid, &null.not(ctx.role()))?;
+    Ok((key, usable))
 }
 
-/// The kept columns of the last right row at or above each row of the sorted order, brought back to the
-/// order in which right rows come before left rows.
-fn spread(
-    ctx: &mut Context,
-    step: &Step,
-    sorted: &Permutation,
-    is_right: &BitColumn,
-    kept: &[&Column],
-    right_rows: usize,
-) -> Result<Vec<Column>> {
-    // Where each right row stands among the right rows in sorted order.
-    let ranks = destinations(ctx, &step.narrow("rank"), is_right)?;
-    let ranks = sorted.return_positions(ctx, &step.narrow("return"), &ranks)?;
-    let among_right = by_destinations(ctx, &step.narrow("among"), &ranks.slice(0, right_rows))?;
-    let ordered = among_right.apply(ctx, &step.narrow("order"), kept)?;
-    let steps: Vec<Column> = ordered.iter().map(Column::differences).collect();
-    drop(ordered);
-    let steps = among_right.apply_inverse(
-        ctx,
-        &step.narrow("disorder"),
-        &steps.iter().collect::<Vec<_>>(),
-    )?;
-    let steps: Vec<Column> = steps
-        .into_iter()
-        .map(|c| c.resized(sorted.rows()))
-        .collect();
-    let steps = sorted.apply(ctx, &step.narrow("down"), &steps.iter().collect::<Vec<_>>())?;
-    let sums: Vec<Column> = steps.iter().map(Column::prefix_sums).collect();
-    drop(steps);
-    sorted.apply_inverse(ctx, &step.narrow("up"), &sums.iter().collect::<Vec<_>>())
+/// Who matches whom: rows of both sides, right ones first, in an order by key.
+struct Match {
+    sorted: Permutation,
+    /// In that order: whether a row is a right row.
+    is_right: BitColumn,
+    /// Left rows with a partner, in their own order.
+    left: BitColumn,
+    /// Right rows with a partner, in their own order.
+    right: BitColumn,
 }
 
-/// A public flag: the first `count` of `rows` rows.
-fn first_rows(role: Role, rows: usize, count: usize) -> BitColumn {
-    let flags = BitColumn::ones(role, 1, count).resized(rows);
-    debug_assert_eq!(flags.components().0.len(), plane_words(rows));
-    flags
+impl Match {
+    /// None where a side is empty.
+    fn find(
+        ctx: &mut Context,
+        step: &Step,
+        left: &Side<'_>,
+        right: &Side<'_>,
+        unique: bool,
+    ) -> Result<Option<Self>> {
+        let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
+        if left_rows == 0 || right_rows == 0 {
+            return Ok(None);
+        }
+        let (left_key, left_usable) = key_and_usable(ctx, &step.narrow("left"), left)?;
+        let (right_key, right_usable) = key_and_usable(ctx, &step.narrow("right"), right)?;
+        let usable = right_usable.followed_by(&left_usable);
+        let key = right_key.followed_by(&left_key);
+        drop((left_key, right_key));
+        let unusable = usable.clone().not(ctx.role());
+        let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&unusable, &key])?;
+        drop(unusable);
+        ctx.report(&step.narrow("sorted"), key.rows());
+
+        let step = step.narrow("runs");
+        let width = key.width();
+        let side = BitColumn::ones(ctx.role(), 1, right_rows).resized(key.rows());
+        let all = BitColumn::concat(&[&key, &usable, &side])?;
+        drop((key, usable, side));
+        let all = sorted.apply_bits(ctx, &step.narrow("move"), &all)?;
+        let (key, usable, is_right) = (
+            all.bit_range(0, width),
+            all.bit_range(width, 1),
+            all.bit_range(width + 1, 1),
+        );
+        drop(all);
+        let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
+        drop(key);
+        // A usable row follows usable rows only, so its own bit answers for both.
+        let gated = and(
+            ctx,
+            &step.narrow("usable"),
+            &BitColumn::concat(&[&same, &is_right])?,
+            &BitColumn::concat(&[&usable, &usable])?,
+        )?;
+        let (go, start) = (gated.bit_range(0, 1), gated.bit_range(1, 1));
+        if unique {
+            let pair = and(ctx, &step.narrow("pair"), &start, &is_right.shifted_up())?;
+            let duplicate = and(ctx, &step.narrow("duplicate"), &go, &pair)?;
+            let duplicate = any_row(ctx, &step.narrow("any"), &duplicate)?;
+            // Declared: whether the side promised unique per key is not.
+            if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &duplicate)? {
+                return Err(Error::DuplicateKey);
+            }
+        }
+        let matched = carry(ctx, &step.narrow("carry"), &start, &go)?;
+        // A right row has a partner if the next row goes on with its key; the run's first left row
+        // stands right below a unique right row.
+        let partner = and(ctx, &step.narrow("partner"), &start, &go.shifted_down())?;
+        let keep_left = is_right.clone().not(ctx.role());
+        let of_left = and(ctx, &step.narrow("of-left"), &matched, &keep_left)?;
+        // One bit a row serves both sides: a row is a left or a right one.
+        let back = sorted.return_bits(ctx, &step.narrow("back"), &of_left.xor(&partner))?;
+        Ok(Some(Self {
+            sorted,
+            is_right,
+            left: back.slice(right_rows, left_rows),
+            right: back.slice(0, right_rows),
+        }))
+    }
 }
+

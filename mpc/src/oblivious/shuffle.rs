@@ -103,6 +103,27 @@ impl Shuffle {
         Ok(Arith { a, b })
     }
 
+    /// Moves a bit column to its shuffled places.
+    pub(crate) fn bits(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        column: &BitColumn,
+    ) -> Result<BitColumn> {
+        let route = self.route(ctx.role(), Direction::Forth);
+        move_bits(ctx, step, &route, column)
+    }
+
+    /// Moves shuffled positions back to where they came from. The shuffle is spent.
+    pub(crate) fn return_positions(
+        self,
+        ctx: &mut Context,
+        step: &Step,
+        x: &Arith<u32>,
+    ) -> Result<Arith<u32>> {
+        Permutation(self).return_positions(ctx, step, x)
+    }
+
     /// The shuffle, then `order`: row `j` of the result is shuffled row `order[j]`.
     pub(crate) fn in_order(mut self, order: &[u32]) -> Permutation {
         if let Some(third) = &mut self.factors[2] {

@@ -13,12 +13,14 @@
 //! Cost a row and party: `21 (width + log2 n)` bits with ripple comparisons, beside 4/3 of the key's
 //! words. Leakage: none beyond n. Semi-honest.
 
+mod radix;
+
 use super::shuffle::{Permutation, Shuffle, gather, permute_table};
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
 use crate::circuit::{Comparison, Gates, Operand};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::net::Step;
+use crate::net::{LinkProfile, Step};
 use crate::open::reveal_bits_that_tell_nothing;
 use crate::share::BitColumn;
 use crate::table::SharedTable;
@@ -40,6 +42,71 @@ pub fn sort_permutation(
             what: format!("{} keys of different rows", keys.len()),
         });
     }
+    let width = keys.iter().map(|k| k.width()).sum();
+    if radix_is_cheaper(ctx.profile(), rows, width) {
+        let key = BitColumn::concat(&keys.iter().rev().copied().collect::<Vec<_>>())?;
+        return radix::permutation(ctx, step, &key);
+    }
+    by_comparison(ctx, step, keys, rows)
+}
+
+/// Whether the radix sort is expected to take less time.
+fn radix_is_cheaper(profile: LinkProfile, rows: usize, width: usize) -> bool {
+    if rows < 2 {
+        return false;
+    }
+    let time = |(bits, rounds): (usize, usize), picoseconds_a_bit: u128| {
+        let bandwidth = u128::from(profile.bytes_per_second.max(1));
+        let bit = picoseconds_a_bit + 1_000_000_000_000 / 8 / bandwidth;
+        profile.round_trip.as_nanos() * 1000 * rounds as u128 + bit * (bits * rows) as u128
+    };
+    let levels = (usize::BITS - rows.leading_zeros()) as usize;
+    let all = width + levels;
+    let comparison = Comparison::choose(profile, all, rows);
+    // About one comparison a row for each bit of the row's number, and a few levels to spare.
+    let gates = comparison.and_gates() * levels + all.next_multiple_of(64) * 4 / 3;
+    let rounds = (comparison.rounds() + 1) * (levels + 5);
+    time(radix::cost(width), RADIX_PICOSECONDS) < time((gates, rounds), COMPARISON_PICOSECONDS)
+}
+
+/// The first `limit` rows of a table in an order, without sorting the rest.
+///
+/// A quicksort that passes over partitions beyond the limit: what it opens is, as for
+/// [`sort_permutation`], a function of a uniformly random order and of public numbers. Ties are in the
+/// rows' order; invalid rows come last if validity leads the keys. About 3 comparisons a row beside
+/// those of the rows kept, and the passage of all rows.
+///
+/// # Errors
+/// As [`sort_permutation`]; `InvalidInput` for a table of other rows.
+pub fn top_k(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    keys: &[&BitColumn],
+    limit: usize,
+) -> Result<SharedTable> {
+    table.check("top_k")?;
+    if keys.is_empty() || keys.iter().any(|k| k.rows() != table.rows()) {
+        return Err(Error::InvalidInput {
+            operator: "top_k",
+            what: format!("{} keys of other rows", keys.len()),
+        });
+    }
+    let limit = limit.min(table.rows());
+    let order = by_comparison(ctx, &step.narrow("order"), keys, limit)?;
+    let moved = apply(ctx, &step.narrow("rows"), &order, table)?;
+    Ok(moved.slice(0, limit))
+}
+
+/// Shuffles keys and row numbers, then sorts by opened comparisons; beyond `limit` rows are in no
+/// particular order.
+fn by_comparison(
+    ctx: &mut Context,
+    step: &Step,
+    keys: &[&BitColumn],
+    limit: usize,
+) -> Result<Permutation> {
+    let rows = keys.first().map_or(0, |k| k.rows());
     let shuffle = Shuffle::draw(ctx, &step.narrow("shuffle"), rows)?;
     if rows < 2 {
         let order: Vec<u32> = (0_u32..).take(rows).collect();
@@ -62,7 +129,7 @@ pub fn sort_permutation(
         width,
         stride,
     };
-    let order = Quicksort::new(records).run(ctx, &step.narrow("compare"))?;
+    let order = Quicksort::new(records, limit).run(ctx, &step.narrow("compare"))?;
     Ok(shuffle.in_order(&order))
 }
 
@@ -99,6 +166,12 @@ struct Partition {
 /// Partitions up to this many rows compare all pairs.
 const ALL_PAIRS: usize = 5;
 
+/// Computing and sending one bit of a radix sort, of mostly 32-bit words moved about.
+const RADIX_PICOSECONDS: u128 = 300;
+
+/// The same of a comparison sort, of gates on gathered planes.
+const COMPARISON_PICOSECONDS: u128 = 400;
+
 /// Comparisons at a time: bounds memory to about 64 bytes a comparison for 100-bit keys.
 const BATCH: usize = 1 << 19;
 
@@ -129,17 +202,20 @@ struct Quicksort {
     records: Records,
     /// The shuffled row at each position.
     order: Vec<u32>,
+    /// Positions from here on need no order.
+    limit: usize,
     /// What is being compared.
     left: Planes,
     right: Planes,
 }
 
 impl Quicksort {
-    fn new(records: Records) -> Self {
+    fn new(records: Records, limit: usize) -> Self {
         let rows = records.a.len() / records.stride;
         Self {
             records,
             order: (0_u32..).take(rows).collect(),
+            limit,
             left: Planes::default(),
             right: Planes::default(),
         }
@@ -148,6 +224,7 @@ impl Quicksort {
     fn run(mut self, ctx: &mut Context, step: &Step) -> Result<Vec<u32>> {
         let rows = self.order.len();
         let mut partitions = vec![Partition::new(0, rows)];
+        partitions.retain(|_| self.limit > 0);
         for level in 0.. {
             if partitions.is_empty() {
                 break;
@@ -156,6 +233,7 @@ impl Quicksort {
             let ranks = self.rank_pivots(ctx, &step.narrow("pivots"), &partitions)?;
             let buckets = self.search(ctx, &step.narrow("search"), &partitions, &ranks)?;
             partitions = self.regroup(&partitions, &ranks, &buckets);
+            partitions.retain(|p| p.start < self.limit);
             let open: usize = partitions.iter().map(|p| p.len).sum();
             ctx.report(&step, rows - open);
         }

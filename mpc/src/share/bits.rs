@@ -197,6 +197,38 @@ impl BitColumn {
         )
     }
 
+    /// Wider rows: zero bits on top, or copies of the highest bit where `signed`. Local.
+    #[must_use]
+    pub fn extended(&self, width: usize, signed: bool) -> Self {
+        let words = self.words();
+        let top = (self.width - 1) * words;
+        let grow = |planes: &[u64]| {
+            let mut out = planes.to_vec();
+            for _ in self.width..width {
+                if signed {
+                    out.extend_from_slice(&planes[top..]);
+                } else {
+                    out.resize(out.len() + words, 0);
+                }
+            }
+            out
+        };
+        let width = width.max(self.width);
+        Self::make(width, self.rows, grow(&self.a), grow(&self.b))
+    }
+
+    /// One row's bits in each of `rows` rows. Local.
+    #[must_use]
+    pub fn repeated(&self, rows: usize) -> Self {
+        debug_assert_eq!(self.rows, 1);
+        let words = plane_words(rows);
+        let spread = |planes: &[u64]| {
+            let bits = planes.iter().map(|word| 0_u64.wrapping_sub(word & 1));
+            bits.flat_map(|bit| std::iter::repeat_n(bit, words)).collect()
+        };
+        Self::make(self.width, rows, spread(&self.a), spread(&self.b))
+    }
+
     /// Rows concatenated bit by bit, the first column lowest: width is the sum of widths. Local.
     ///
     /// # Errors
@@ -283,6 +315,74 @@ impl BitColumn {
     #[must_use]
     pub fn differences(&self) -> Self {
         self.xor(&self.shifted_up())
+    }
+
+    /// Rows 0, 2, 4, ... and rows 1, 3, 5, ... Local.
+    #[must_use]
+    pub fn split(&self) -> (Self, Self) {
+        let mut even = Self::zeros(self.width, self.rows.div_ceil(2));
+        let mut odd = Self::zeros(self.width, self.rows / 2);
+        let (words, evens, odds) = (self.words().max(1), even.words().max(1), odd.words());
+        for (source, even, odd) in [
+            (&self.a, &mut even.a, &mut odd.a),
+            (&self.b, &mut even.b, &mut odd.b),
+        ] {
+            for (plane, source) in source.chunks_exact(words).enumerate() {
+                bits::split_rows(
+                    source,
+                    &mut even[plane * evens..(plane + 1) * evens],
+                    &mut odd[plane * odds..(plane + 1) * odds],
+                );
+            }
+        }
+        (even, odd)
+    }
+
+    /// The inverse of [`Self::split`]: `even` has as many rows as `odd`, or one more. Local.
+    #[must_use]
+    pub fn interleaved(even: &Self, odd: &Self) -> Self {
+        debug_assert!(even.rows == odd.rows || even.rows == odd.rows + 1);
+        let mut out = Self::zeros(even.width, even.rows + odd.rows);
+        let (words, evens, odds) = (out.words().max(1), even.words(), odd.words());
+        for (target, even, odd) in [
+            (&mut out.a, &even.a, &odd.a),
+            (&mut out.b, &even.b, &odd.b),
+        ] {
+            for (plane, target) in target.chunks_exact_mut(words).enumerate() {
+                bits::interleave_rows(
+                    &even[plane * evens..(plane + 1) * evens],
+                    &odd[plane * odds..(plane + 1) * odds],
+                    target,
+                );
+            }
+        }
+        out
+    }
+
+    /// The rows in reverse order. Local.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        self.each_plane(|source, target| bits::reverse_rows(source, self.rows, target))
+    }
+
+    /// Row `j` of the result is row `index[j]`. Local; the index is public.
+    #[must_use]
+    pub(crate) fn gathered(&self, index: &[u32]) -> Self {
+        let mut out = Self::zeros(self.width, index.len());
+        let (mine, theirs) = (out.words().max(1), self.words().max(1));
+        for (target, source) in [(&mut out.a, &self.a), (&mut out.b, &self.b)] {
+            for (target, source) in target
+                .chunks_exact_mut(mine)
+                .zip(source.chunks_exact(theirs))
+            {
+                for (word, index) in target.iter_mut().zip(index.chunks(64)) {
+                    *word = index.iter().enumerate().fold(0, |word, (bit, &i)| {
+                        word | (source[i as usize / 64] >> (i % 64) & 1) << bit
+                    });
+                }
+            }
+        }
+        out
     }
 
     /// The same with row 0 set to a sharing of zero. Local.

@@ -235,6 +235,42 @@ impl<T: Ring> Arith<T> {
         self
     }
 
+    /// Rows 0, 2, 4, ... and rows 1, 3, 5, ... Local.
+    #[must_use]
+    pub fn split(&self) -> (Self, Self) {
+        let every_other = |from: usize| Self {
+            a: self.a.iter().skip(from).step_by(2).copied().collect(),
+            b: self.b.iter().skip(from).step_by(2).copied().collect(),
+        };
+        (every_other(0), every_other(1))
+    }
+
+    /// The inverse of [`Self::split`]: `even` has as many rows as `odd`, or one more. Local.
+    #[must_use]
+    pub fn interleaved(even: &Self, odd: &Self) -> Self {
+        let run = |even: &[T], odd: &[T]| {
+            let mut out = Vec::with_capacity(even.len() + odd.len());
+            for (i, &x) in even.iter().enumerate() {
+                out.push(x);
+                out.extend(odd.get(i));
+            }
+            out
+        };
+        Self {
+            a: run(&even.a, &odd.a),
+            b: run(&even.b, &odd.b),
+        }
+    }
+
+    /// The rows in reverse order. Local.
+    #[must_use]
+    pub fn reversed(&self) -> Self {
+        Self {
+            a: self.a.iter().rev().copied().collect(),
+            b: self.b.iter().rev().copied().collect(),
+        }
+    }
+
     fn zip(&self, other: &Self, f: impl Fn(T, T) -> T) -> Self {
         let run = |x: &[T], y: &[T]| x.iter().zip(y).map(|(&x, &y)| f(x, y)).collect();
         Self {

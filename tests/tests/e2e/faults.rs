@@ -9,13 +9,35 @@ const SQL: &str = "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
                    JOIN tax.income i ON r.person_id = i.person_id GROUP BY r.district";
 
 fn kill(pid: u32) {
+    signal("-KILL", pid);
+}
+
+fn signal(name: &str, pid: u32) {
     assert!(
         Command::new("kill")
-            .args(["-9", &pid.to_string()])
+            .args([name, &pid.to_string()])
             .status()
             .unwrap()
             .success()
     );
+}
+
+/// A stopped process that goes on when this is dropped, so that a failing test leaves nothing stopped.
+struct Stopped(u32);
+
+impl Stopped {
+    fn stop(pid: u32) -> Self {
+        signal("-STOP", pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .args(["-CONT", &self.0.to_string()])
+            .status();
+    }
 }
 
 #[test]
@@ -59,6 +81,50 @@ fn a_gateway_killed_in_mid_query_ends_it_everywhere() {
         assert!(output.stdout.is_empty());
         assert!(errors.contains("bureau"), "{errors}");
     }
+}
+
+#[test]
+fn a_gateway_that_hangs_is_named_and_serves_again_when_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), 500, 9);
+    let sandbox = Sandbox::start(folder.path());
+    rows(&sandbox.query(SQL));
+    let stopped = Stopped::stop(sandbox.gateway("tax"));
+    let started = Instant::now();
+    let output = sandbox.query(SQL);
+    let errors = text(&output.stderr);
+    assert!(started.elapsed() < Duration::from_secs(10), "{errors}");
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(output.stdout.is_empty());
+    assert!(errors.contains("tax"), "{errors}");
+    drop(stopped);
+    rows(&sandbox.query(SQL));
+}
+
+#[test]
+fn a_gateway_that_hangs_in_mid_query_ends_it_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), 100_000, 10);
+    let sandbox = Sandbox::start(folder.path());
+    let victim = sandbox.gateway("bureau");
+    let stopper = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        Stopped::stop(victim)
+    });
+    let started = Instant::now();
+    let output = sandbox.query(SQL);
+    let took = started.elapsed();
+    let stopped = stopper.join().unwrap();
+    let errors = text(&output.stderr);
+    assert!(took < Duration::from_secs(10), "{errors}");
+    // On a fast machine the query may have been through.
+    if !output.status.success() {
+        assert_eq!(output.status.code(), Some(69), "{errors}");
+        assert!(output.stdout.is_empty());
+        assert!(errors.contains("bureau"), "{errors}");
+    }
+    drop(stopped);
+    rows(&sandbox.query(SQL));
 }
 
 #[test]

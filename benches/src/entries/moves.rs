@@ -1,0 +1,80 @@
+//! Operators that move rows.
+
+use super::{Entry, Job, arith64, column, keys, numbers, shared, table, words};
+use crate::harness::Params;
+use veilgate_mpc::input::ClearColumn;
+use veilgate_mpc::net::Step;
+use veilgate_mpc::oblivious::shuffle::shuffle;
+use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
+use veilgate_mpc::release::ClearTable;
+
+/// A key and a 64-bit number a row, which is the row's own.
+fn rows(params: &Params) -> ClearTable {
+    let payload = ClearColumn::Arith64(numbers(params, 5, params.rows));
+    table(vec![keys(params, 1, params.rows), payload], params.rows)
+}
+
+/// The rows of a table of one key and one number.
+fn pairs(table: &ClearTable) -> Result<Vec<(Vec<u64>, u64)>, String> {
+    let ((key, stride), payload) = (words(column(table, 0)?)?, arith64(column(table, 1)?)?);
+    // Keys compare as numbers when their highest word comes first.
+    let keys = key
+        .chunks_exact(stride)
+        .map(|row| row.iter().rev().copied().collect());
+    Ok(keys.zip(payload.iter().copied()).collect())
+}
+
+pub(super) const SHUFFLE: Entry = Entry {
+    name: "shuffle",
+    about: "a key of --key-bits bits and a 64-bit number a row, moved by a permutation nobody knows",
+    key_bits: 64,
+    sides: 1,
+    prepare: |params, me| {
+        let shares = shared(params, me, &rows(params))?;
+        Ok(Job::Compute(Box::new(move |ctx| {
+            shuffle(ctx, &Step::new("bench"), &shares)
+        })))
+    },
+    check: |params, out| {
+        let (mut got, before) = (pairs(out)?, pairs(&rows(params))?);
+        if params.rows > 10 && got == before {
+            return Err("no row moved".to_owned());
+        }
+        let mut due = before;
+        got.sort_unstable();
+        due.sort_unstable();
+        super::same(&got, &due)
+    },
+};
+
+fn sort(params: &Params, me: usize) -> Result<Job, String> {
+    let shares = shared(params, me, &rows(params))?;
+    Ok(Job::Compute(Box::new(move |ctx| {
+        let step = Step::new("bench");
+        let key = shares.bits("bench", 0)?;
+        let order = sort_permutation(ctx, &step.narrow("sort"), &[key])?;
+        apply(ctx, &step.narrow("apply"), &order, &shares)
+    })))
+}
+
+fn check_sort(params: &Params, out: &ClearTable) -> Result<(), String> {
+    let mut due = pairs(&rows(params))?;
+    // Stable, as the protocol promises.
+    due.sort_by(|a, b| a.0.cmp(&b.0));
+    super::same(&pairs(out)?, &due)
+}
+
+pub(super) const SORT: Entry = Entry {
+    name: "sort",
+    about: "stable sort by a key of --key-bits bits; a 64-bit number a row moves along",
+    key_bits: 64,
+    sides: 1,
+    prepare: sort,
+    check: check_sort,
+};
+
+pub(super) const SORT_NARROW: Entry = Entry {
+    name: "sort-narrow",
+    key_bits: 8,
+    ..SORT
+};
