@@ -175,7 +175,19 @@ pub fn open_table(
     seed: u64,
     protocol: impl Fn(&mut Context) -> Result<SharedTable> + Sync,
 ) -> Result<ClearTable> {
-    let [p0, p1, p2] = three_parties(seed, |ctx| {
+    open_table_with(seed, LinkProfile::LOOPBACK, protocol)
+}
+
+/// As [`open_table`], with a profile that chooses other protocol variants.
+///
+/// # Errors
+/// As [`open_table`].
+pub fn open_table_with(
+    seed: u64,
+    profile: LinkProfile,
+    protocol: impl Fn(&mut Context) -> Result<SharedTable> + Sync,
+) -> Result<ClearTable> {
+    let [p0, p1, p2] = three_parties_with(seed, profile, |ctx| {
         let table = protocol(ctx)?;
         Ok(final_share(ctx.role(), &table))
     })?;

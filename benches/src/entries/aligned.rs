@@ -17,7 +17,10 @@ const NEUTRAL: Participant = Participant(2);
 
 /// Participants that own data, in plan order.
 fn owners(params: &Params) -> Vec<u8> {
-    (0..).filter(|&p| p != NEUTRAL.0).take(params.owners).collect()
+    (0..)
+        .filter(|&p| p != NEUTRAL.0)
+        .take(params.owners)
+        .collect()
 }
 
 fn plan(params: &Params) -> Result<AlignPlan, String> {
@@ -42,10 +45,9 @@ fn plan(params: &Params) -> Result<AlignPlan, String> {
 }
 
 fn seed(params: &Params, name: &str) -> Seed {
-    let mut stream = veilgate_mpc::testing::data(
-        name.bytes()
-            .fold(params.seed, |seed, byte| seed.wrapping_mul(257) + u64::from(byte)),
-    );
+    let mut stream = veilgate_mpc::testing::data(name.bytes().fold(params.seed, |seed, byte| {
+        seed.wrapping_mul(257) + u64::from(byte)
+    }));
     let mut seed = Seed([0; 32]);
     stream.fill(&mut seed.0);
     seed
@@ -152,4 +154,3 @@ pub(super) const JOIN_ALIGNED: Entry = Entry {
         super::same(&got, &due)
     },
 };
-

@@ -200,8 +200,7 @@ mod tests {
         let clock: Clock =
             Arc::new(move || Duration::from_millis(tick.fetch_add(1, Ordering::SeqCst)));
         let inner = Listed(vec![vec![1, 2, 3], vec![4], vec![5; 70]]);
-        let mut read =
-            ShapedRead::new(inner, Schedule::new(150 * MS, Some(8_000)), clock).unwrap();
+        let mut read = ShapedRead::new(inner, Schedule::new(150 * MS, Some(8_000)), clock).unwrap();
         let mut got = Vec::new();
         let mut buffer = [0; 2];
         loop {

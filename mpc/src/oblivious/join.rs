@@ -188,11 +188,7 @@ pub fn inner_unique(
 }
 
 /// Checks both sides; gives the right columns to keep.
-fn kept_columns<'t>(
-    left: &Side<'_>,
-    right: &Side<'t>,
-    keep: &[usize],
-) -> Result<Vec<&'t Column>> {
+fn kept_columns<'t>(left: &Side<'_>, right: &Side<'t>, keep: &[usize]) -> Result<Vec<&'t Column>> {
     let widths = |side: &Side<'_>| -> Result<Vec<usize>> {
         side.table.check(NAME)?;
         let keys = side.keys.iter().map(|&k| side.table.bits(NAME, k));
@@ -366,4 +362,3 @@ impl Match {
         }))
     }
 }
-

@@ -244,11 +244,7 @@ fn fold_pairs<T: Ring>(
     let (even_on, odd_on) = goes_on.split();
     let (even, odd) = values.split();
     let upper = even.clone().resized(pairs);
-    let taken = if carry {
-        upper.minus(&odd)
-    } else {
-        upper
-    };
+    let taken = if carry { upper.minus(&odd) } else { upper };
     // Both products of a pair in one round.
     let products = multiply(
         ctx,
@@ -262,17 +258,8 @@ fn fold_pairs<T: Ring>(
     let rest = even.rows() - 1;
     let lower = even.slice(1, rest);
     let above = below.slice(0, rest);
-    let taken = if carry {
-        above.minus(&lower)
-    } else {
-        above
-    };
-    let product = multiply(
-        ctx,
-        &step.narrow("fill"),
-        &even_on.slice(1, rest),
-        &taken,
-    )?;
+    let taken = if carry { above.minus(&lower) } else { above };
+    let product = multiply(ctx, &step.narrow("fill"), &even_on.slice(1, rest), &taken)?;
     Ok(Arith::interleaved(
         &even.slice(0, 1).followed_by(&lower.plus(&product)),
         &below,

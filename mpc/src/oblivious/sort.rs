@@ -13,7 +13,7 @@
 //! Cost a row and party: `21 (width + log2 n)` bits with ripple comparisons, beside 4/3 of the key's
 //! words. Leakage: none beyond n. Semi-honest.
 
-mod radix;
+pub(super) mod radix;
 
 use super::shuffle::{Permutation, Shuffle, gather, permute_table};
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
@@ -100,7 +100,7 @@ pub fn top_k(
 
 /// Shuffles keys and row numbers, then sorts by opened comparisons; beyond `limit` rows are in no
 /// particular order.
-fn by_comparison(
+pub(super) fn by_comparison(
     ctx: &mut Context,
     step: &Step,
     keys: &[&BitColumn],

@@ -224,7 +224,8 @@ impl BitColumn {
         let words = plane_words(rows);
         let spread = |planes: &[u64]| {
             let bits = planes.iter().map(|word| 0_u64.wrapping_sub(word & 1));
-            bits.flat_map(|bit| std::iter::repeat_n(bit, words)).collect()
+            bits.flat_map(|bit| std::iter::repeat_n(bit, words))
+                .collect()
         };
         Self::make(self.width, rows, spread(&self.a), spread(&self.b))
     }
@@ -344,10 +345,7 @@ impl BitColumn {
         debug_assert!(even.rows == odd.rows || even.rows == odd.rows + 1);
         let mut out = Self::zeros(even.width, even.rows + odd.rows);
         let (words, evens, odds) = (out.words().max(1), even.words(), odd.words());
-        for (target, even, odd) in [
-            (&mut out.a, &even.a, &odd.a),
-            (&mut out.b, &even.b, &odd.b),
-        ] {
+        for (target, even, odd) in [(&mut out.a, &even.a, &odd.a), (&mut out.b, &even.b, &odd.b)] {
             for (plane, target) in target.chunks_exact_mut(words).enumerate() {
                 bits::interleave_rows(
                     &even[plane * evens..(plane + 1) * evens],

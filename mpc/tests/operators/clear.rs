@@ -2,11 +2,18 @@
 
 use veilgate_mpc::bits::row_words;
 use veilgate_mpc::input::ClearColumn;
+use veilgate_mpc::net::LinkProfile;
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::ClearTable;
 
 /// Sizes that break things.
 pub(crate) const SIZES: [usize; 10] = [0, 1, 2, 3, 31, 63, 64, 65, 200, 257];
+
+/// A link on which rounds cost much, so that protocols take their variants of few rounds.
+pub(crate) const FAR: LinkProfile = LinkProfile {
+    round_trip: std::time::Duration::from_millis(20),
+    bytes_per_second: 1_000_000_000,
+};
 
 /// A cell: bits as words, numbers as two words.
 pub(crate) type Cell = Vec<u64>;

@@ -1,11 +1,11 @@
 //! The oblivious join.
 
-use crate::clear::{bits, cell, flags, number, rows};
+use crate::clear::{bits, cell, flag_column, flags, number, rows};
 use std::collections::HashMap;
 use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
-use veilgate_mpc::oblivious::join::inner_unique;
+use veilgate_mpc::oblivious::join::{Kind, Side, inner_unique, join, join_many};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::testing::{data, open_table, share_table};
@@ -127,4 +127,211 @@ fn a_duplicate_on_the_unique_side_is_an_error_at_every_party() {
         });
         assert_eq!(out.unwrap_err(), Error::DuplicateKey);
     }
+}
+
+/// Tables with two key columns and their NULL flags: key, key, NULL, NULL, number, bits.
+fn nullable(s: &mut Stream, n: usize, range: u64, valid_of_16: u64, unique: bool) -> ClearTable {
+    let (first, second): (Vec<u64>, Vec<u64>) =
+        (0..n).map(|_| (number(s) % range, number(s) % 2)).unzip();
+    let nulls = [flags(s, n, 2), flags(s, n, 1)];
+    let wish = flags(s, n, valid_of_16);
+    let mut seen = std::collections::HashSet::new();
+    let valid = (0..n)
+        .map(|r| {
+            let usable = wish[r] && !nulls[0][r] && !nulls[1][r];
+            wish[r] && (!unique || !usable || seen.insert((first[r], second[r])))
+        })
+        .collect();
+    ClearTable {
+        columns: vec![
+            key(9, &first),
+            key(66, &second),
+            flag_column(&nulls[0]),
+            flag_column(&nulls[1]),
+            ClearColumn::Arith64(s.words(n)),
+            bits(s, 20, n, 0),
+        ],
+        valid,
+    }
+}
+
+/// Keys of a row, none where one is NULL.
+fn keys_of(table: &ClearTable, row: usize) -> Option<[Vec<u64>; 2]> {
+    let is = |c: usize| cell(&table.columns[c], row) == [1];
+    (!is(2) && !is(3)).then(|| [0, 1].map(|c| cell(&table.columns[c], row)))
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Inner,
+    Kind::Left,
+    Kind::Right,
+    Kind::Full,
+    Kind::Semi,
+    Kind::Anti,
+    Kind::NotIn,
+];
+
+/// The valid rows of a join, nested loops in the clear; a missing side is zero.
+fn clear_join(kind: Kind, l: &ClearTable, r: &ClearTable) -> Vec<Vec<Vec<u64>>> {
+    let there =
+        |t: &ClearTable| -> Vec<usize> { (0..t.valid.len()).filter(|&i| t.valid[i]).collect() };
+    let (lefts, rights) = (there(l), there(r));
+    let cells = |t: &ClearTable, row: Option<usize>, columns: &[usize]| -> Vec<Vec<u64>> {
+        columns
+            .iter()
+            .map(|&c| match row {
+                Some(row) => cell(&t.columns[c], row),
+                None => vec![0; if c == 1 { 2 } else { 1 }],
+            })
+            .collect()
+    };
+    let all: Vec<usize> = (0..6).collect();
+    let row = |i: Option<usize>, j: Option<usize>| {
+        let mut out = cells(l, i, &all);
+        if has_payload(kind) {
+            out.extend(cells(r, j, &[4, 5]));
+        }
+        if matches!(kind, Kind::Right | Kind::Full) {
+            out.push(vec![u64::from(i.is_some())]);
+        }
+        if matches!(kind, Kind::Left | Kind::Full) {
+            out.push(vec![u64::from(j.is_some())]);
+        }
+        out
+    };
+    let matches = |i: usize, j: usize| keys_of(l, i).is_some() && keys_of(l, i) == keys_of(r, j);
+    let mut out = Vec::new();
+    for &i in &lefts {
+        let partners: Vec<usize> = rights.iter().copied().filter(|&j| matches(i, j)).collect();
+        match kind {
+            Kind::Inner | Kind::Right => {
+                out.extend(partners.iter().map(|&j| row(Some(i), Some(j))))
+            }
+            Kind::Left | Kind::Full if partners.is_empty() => out.push(row(Some(i), None)),
+            Kind::Left | Kind::Full => {
+                out.extend(partners.iter().map(|&j| row(Some(i), Some(j))));
+            }
+            Kind::Semi if !partners.is_empty() => out.push(row(Some(i), None)),
+            Kind::Anti if partners.is_empty() => out.push(row(Some(i), None)),
+            Kind::NotIn => {
+                let unknown = rights.iter().any(|&j| keys_of(r, j).is_none())
+                    || (keys_of(l, i).is_none() && !rights.is_empty());
+                if partners.is_empty() && !unknown {
+                    out.push(row(Some(i), None));
+                }
+            }
+            _ => {}
+        }
+    }
+    if matches!(kind, Kind::Right | Kind::Full) {
+        for &j in &rights {
+            if !lefts.iter().any(|&i| matches(i, j)) {
+                out.push(row(None, Some(j)));
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn joins_of_every_kind_match_nested_loops() {
+    let mut cases = 0;
+    for (nl, nr) in [
+        (0, 0),
+        (0, 4),
+        (5, 0),
+        (1, 1),
+        (2, 3),
+        (17, 9),
+        (40, 65),
+        (64, 30),
+    ] {
+        for range in [1, 5, 40] {
+            for (kind, right_valid) in KINDS.into_iter().flat_map(|k| [(k, 14), (k, 0)]) {
+                cases += 1;
+                let seed = (nl * 1000 + nr * 10) as u64 + range;
+                let mut s = data(seed);
+                let l = nullable(&mut s, nl, range, 13, false);
+                let unique = has_payload(kind);
+                let r = nullable(&mut s, nr, range, right_valid, unique);
+                let out = open_table(seed, |ctx| {
+                    let (l, r) = (
+                        share_table(1, ctx.role(), &l)?,
+                        share_table(2, ctx.role(), &r)?,
+                    );
+                    let side = |table| Side {
+                        table,
+                        keys: &[0, 1],
+                        nulls: &[2, 3],
+                    };
+                    join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                })
+                .unwrap();
+                let due = clear_join(kind, &l, &r);
+                assert!(
+                    rows(&out) == due,
+                    "seed {seed}: {kind:?} of {nl} and {nr} rows"
+                );
+            }
+        }
+    }
+    assert!(cases >= 200);
+}
+
+#[test]
+fn several_rows_a_key_on_both_sides_up_to_a_bound() {
+    let mut cases = 0;
+    for (nl, nr) in [(0, 3), (3, 0), (1, 1), (5, 8), (20, 30), (33, 64)] {
+        for range in [2, 9, 30] {
+            for most in [1, 2, 3, 8] {
+                for (kind, case) in [(Kind::Inner, 0), (Kind::Left, 1), (Kind::Left, 2)] {
+                    cases += 1;
+                    let seed = (nl * 1000 + nr * 10 + case) as u64 + range;
+                    let mut s = data(seed);
+                    let l = nullable(&mut s, nl, range, 13, false);
+                    let r = nullable(&mut s, nr, range, 12, false);
+                    let result = open_table(seed, |ctx| {
+                        let (l, r) = (
+                            share_table(1, ctx.role(), &l)?,
+                            share_table(2, ctx.role(), &r)?,
+                        );
+                        let side = |table| Side {
+                            table,
+                            keys: &[0, 1],
+                            nulls: &[2, 3],
+                        };
+                        join_many(
+                            ctx,
+                            &Step::new("join"),
+                            kind,
+                            side(&l),
+                            side(&r),
+                            &[4, 5],
+                            most,
+                        )
+                    });
+                    let mut counts = HashMap::new();
+                    for j in (0..nr).filter(|&j| r.valid[j]) {
+                        if let Some(keys) = keys_of(&r, j) {
+                            *counts.entry(keys).or_insert(0) += 1;
+                        }
+                    }
+                    if counts.values().any(|&n| n > most) {
+                        assert_eq!(result.unwrap_err(), Error::BoundExceeded, "seed {seed}");
+                        continue;
+                    }
+                    let mut got = rows(&result.unwrap());
+                    let mut due = clear_join(kind, &l, &r);
+                    got.sort();
+                    due.sort();
+                    assert!(got == due, "seed {seed}: {kind:?}, at most {most}");
+                }
+            }
+        }
+    }
+    assert!(cases >= 200);
+}
+
+fn has_payload(kind: Kind) -> bool {
+    matches!(kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full)
 }

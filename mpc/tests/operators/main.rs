@@ -1,8 +1,11 @@
 //! Every operator against clear text, over random tables.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod arithmetic;
 mod circuits;
 mod clear;
 mod groups;
 mod joins;
 mod moves;
+mod segments;
+mod sorts;

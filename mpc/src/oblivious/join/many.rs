@@ -118,12 +118,7 @@ fn occurrences(
     let index = BitColumn::public(ctx.role(), index_bits, rows, &index)?;
     let start = segmented_first(ctx, &step.narrow("start"), &first, &index)?;
     let number = subtract(ctx, &step.narrow("number"), &index, &start)?;
-    let last = BitColumn::public(
-        ctx.role(),
-        index_bits,
-        rows,
-        &vec![most as u64 - 1; rows],
-    )?;
+    let last = BitColumn::public(ctx.role(), index_bits, rows, &vec![most as u64 - 1; rows])?;
     let beyond = less_than(ctx, &step.narrow("beyond"), &last, &number, false)?;
     let beyond = and(ctx, &step.narrow("usable-beyond"), &beyond, &usable)?;
     let beyond = any_row(ctx, &step.narrow("any"), &beyond)?;

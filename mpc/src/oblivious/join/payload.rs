@@ -1,7 +1,7 @@
 //! Right rows' columns to the left rows that they match.
 
-use super::Match;
 use super::super::compact::{by_destinations, destinations};
+use super::Match;
 use crate::context::Context;
 use crate::error::Result;
 use crate::net::Step;

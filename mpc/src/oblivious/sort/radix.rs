@@ -33,12 +33,16 @@ pub(super) fn cost(width: usize) -> (usize, usize) {
     let single = width % 2;
     let generate = 128 * (passes - single) + 64 * single;
     let pass = (32 + 8) * 4 / 3 + 32 + 32 * 4 / 3;
-    let rounds = 4 * (passes - single) + 3 * single + 5 * (passes - 1) + 3;
+    let rounds = 4 * (passes - single) + 3 * single + 7 * (passes - 1) + 3;
     (generate + pass * (passes - 1) + 32 * 4 / 3 + 32, rounds)
 }
 
 /// The stable permutation that sorts rows ascending by `key`.
-pub(super) fn permutation(ctx: &mut Context, step: &Step, key: &BitColumn) -> Result<Permutation> {
+pub(in super::super) fn permutation(
+    ctx: &mut Context,
+    step: &Step,
+    key: &BitColumn,
+) -> Result<Permutation> {
     let (rows, width) = (key.rows(), key.width());
     let mut destinations: Option<Arith<u32>> = None;
     for (pass, from) in (0..width).step_by(2).enumerate() {
@@ -140,4 +144,39 @@ fn inverse(positions: &[u32]) -> Result<Vec<u32>> {
         }
     }
     Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{share_bits, three_parties};
+
+    #[test]
+    fn bytes_and_rounds_are_those_of_the_formula() {
+        for width in 1..=9 {
+            let rows = 192;
+            let parties = three_parties(1, |ctx| {
+                let words = vec![1; rows];
+                let key = share_bits(1, ctx.role(), width, rows, &words)?;
+                permutation(ctx, &Step::new("sort"), &key).map(drop)
+            })
+            .unwrap();
+            let sent: u64 = parties.iter().map(|(_, traffic)| traffic.bytes_sent).sum();
+            let (bits, rounds) = cost(width);
+            // Each opening carries a hash of 32 bytes a party; the formula rounds thirds down.
+            let openings = width.div_ceil(2) * 3 * 32;
+            let due = (3 * rows * bits / 8 + openings) as u64;
+            assert!(
+                sent.abs_diff(due) <= (rows * width) as u64,
+                "{width}: {sent}, {due}"
+            );
+            // No party waits in every round of a move.
+            let most = parties.iter().map(|(_, traffic)| traffic.rounds).max();
+            let most = usize::try_from(most.unwrap()).unwrap();
+            assert!(
+                (rounds * 2 / 3..=rounds).contains(&most),
+                "{width}: {most}, {rounds}"
+            );
+        }
+    }
 }
