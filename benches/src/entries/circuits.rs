@@ -144,6 +144,29 @@ pub(super) const A2B: Entry = Entry {
     },
 };
 
+pub(super) const B2A: Entry = Entry {
+    name: "b2a",
+    about: "--key-bits bits (at most 64) to numbers modulo 2^64",
+    key_bits: 64,
+    sides: 1,
+    prepare: |params, me| {
+        let shares = shared(
+            params,
+            me,
+            &table(vec![keys(params, 1, params.rows)], params.rows),
+        )?;
+        Ok(Job::Compute(Box::new(move |ctx| {
+            let x = shares.bits("bench", 0)?;
+            let out = circuit::b2a(ctx, &Step::new("bench"), x, false)?;
+            Ok(result(ctx, Column::Arith64(out)))
+        })))
+    },
+    check: |params, out| {
+        let keys = keys(params, 1, params.rows);
+        same(arith64(column(out, 0)?)?, words(&keys)?.0)
+    },
+};
+
 pub(super) const RESHARE: Entry = Entry {
     name: "reshare",
     about: "an owner's column of 64-bit numbers to replicated shares, committed and compared",

@@ -5,7 +5,7 @@ use crate::harness::Params;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::shuffle::shuffle;
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
+use veilgate_mpc::oblivious::sort::{apply, sort_permutation, top_k};
 use veilgate_mpc::release::ClearTable;
 
 /// A key and a 64-bit number a row, which is the row's own.
@@ -77,4 +77,27 @@ pub(super) const SORT_NARROW: Entry = Entry {
     name: "sort-narrow",
     key_bits: 8,
     ..SORT
+};
+
+/// Rows that a top-k keeps.
+const KEPT: usize = 100;
+
+pub(super) const TOPK: Entry = Entry {
+    name: "topk",
+    about: "the 100 first rows by a key of --key-bits bits; a 64-bit number a row moves along",
+    key_bits: 64,
+    sides: 1,
+    prepare: |params, me| {
+        let shares = shared(params, me, &rows(params))?;
+        Ok(Job::Compute(Box::new(move |ctx| {
+            let key = shares.bits("bench", 0)?;
+            top_k(ctx, &Step::new("bench"), &shares, &[key], KEPT)
+        })))
+    },
+    check: |params, out| {
+        let mut due = pairs(&rows(params))?;
+        due.sort_by(|a, b| a.0.cmp(&b.0));
+        due.truncate(KEPT);
+        super::same(&pairs(out)?, &due)
+    },
 };

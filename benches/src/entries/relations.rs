@@ -5,9 +5,12 @@ use crate::harness::Params;
 use std::collections::{BTreeMap, HashMap};
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
+use veilgate_mpc::oblivious::distinct::distinct;
 use veilgate_mpc::oblivious::group::{Agg, aggregate_sorted};
 use veilgate_mpc::oblivious::join::inner_unique;
+use veilgate_mpc::oblivious::window::{Frame, Function, window};
 use veilgate_mpc::release::ClearTable;
+use veilgate_mpc::table::SharedTable;
 
 /// The low bits of a number, as many as a key has, at most 64.
 fn cut(params: &Params, number: u64) -> u64 {
@@ -76,6 +79,81 @@ pub(super) const GROUP: Entry = Entry {
             .filter(|&row| out.valid[row])
             .map(|row| (keys[row], sums[row], counts[row]))
             .collect();
+        super::same(&got, &due)
+    },
+};
+
+/// Keys in no order, about eight rows each, and a number a row.
+fn scattered(params: &Params) -> ClearTable {
+    let rows = params.rows as u64;
+    let keys = numbers(params, 1, params.rows);
+    let keys = keys.into_iter().map(|x| x % (rows / 8).max(1));
+    let values = ClearColumn::Arith64(numbers(params, 2, params.rows));
+    table(vec![key_column(params, keys), values], params.rows)
+}
+
+pub(super) const DISTINCT: Entry = Entry {
+    name: "distinct",
+    about: "the first row of each key of --key-bits bits; a 64-bit number a row moves along",
+    key_bits: 64,
+    sides: 1,
+    prepare: |params, me| {
+        let shares = shared(params, me, &scattered(params))?;
+        Ok(Job::Compute(Box::new(move |ctx| {
+            distinct(ctx, &Step::new("bench"), &shares, &[0])
+        })))
+    },
+    check: |params, out| {
+        let input = scattered(params);
+        let mut due = BTreeMap::new();
+        let values = arith64(&input.columns[1])?;
+        for (key, value) in low(&input.columns[0])?.into_iter().zip(values) {
+            due.entry(key).or_insert(*value);
+        }
+        let (keys, values) = (low(column(out, 0)?)?, arith64(column(out, 1)?)?);
+        let rows = (0..out.valid.len()).filter(|&row| out.valid[row]);
+        let got: Vec<_> = rows.map(|row| (keys[row], values[row])).collect();
+        super::same(&got, &due.into_iter().collect::<Vec<_>>())
+    },
+};
+
+pub(super) const WINDOW: Entry = Entry {
+    name: "window",
+    about: "ROW_NUMBER and a running SUM by a key of --key-bits bits, in the rows' own order",
+    key_bits: 64,
+    sides: 1,
+    prepare: |params, me| {
+        let shares = shared(params, me, &scattered(params))?;
+        Ok(Job::Compute(Box::new(move |ctx| {
+            let sum = Function::Sum {
+                column: 1,
+                frame: Frame::Rows,
+            };
+            let functions = [Function::RowNumber, sum];
+            let columns = window(ctx, &Step::new("bench"), &shares, &[0], &[], &functions)?;
+            Ok(SharedTable {
+                columns,
+                valid: shares.valid,
+            })
+        })))
+    },
+    check: |params, out| {
+        let input = scattered(params);
+        let mut so_far: HashMap<u64, (u64, u64)> = HashMap::new();
+        let values = arith64(&input.columns[1])?;
+        let keys = low(&input.columns[0])?;
+        let due: Vec<_> = keys
+            .into_iter()
+            .zip(values)
+            .map(|(key, value)| {
+                let (count, sum) = so_far.entry(key).or_default();
+                *count += 1;
+                *sum = sum.wrapping_add(*value);
+                (*count, *sum)
+            })
+            .collect();
+        let (numbers, sums) = (arith64(column(out, 0)?)?, arith64(column(out, 1)?)?);
+        let got: Vec<_> = numbers.iter().copied().zip(sums.iter().copied()).collect();
         super::same(&got, &due)
     },
 };

@@ -10,6 +10,10 @@
 //! passages of each aggregate. Leakage: none beyond the row count. Adversary: semi-honest. See
 //! `docs/protocols/group.md`.
 
+mod value;
+
+pub use value::Which;
+
 use super::compact::partition;
 use super::shuffle::Permutation;
 use super::sort::sort_permutation;
@@ -18,7 +22,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
 use crate::ring::Ring;
-use crate::share::{Arith, BitColumn};
+use crate::share::{Arith, BitColumn, Role};
 use crate::table::{Column, SharedTable};
 
 /// An aggregate over the valid rows of a group. Columns are indices into the table.
@@ -34,6 +38,16 @@ pub enum Agg {
     Sum {
         /// An arithmetic column.
         column: usize,
+    },
+    /// One of the values of a bit column, among rows where `when` is set: the value's bits, and one on
+    /// top that there is none. First and last are in the table's row order.
+    Value {
+        /// Which one.
+        which: Which,
+        /// A bit column.
+        column: usize,
+        /// A bit column of width 1.
+        when: Option<usize>,
     },
     /// The number of different values of `unit`, among rows where `when` is set: `Arith64`.
     CountDistinct {
@@ -99,16 +113,30 @@ fn run(
         let mut columns: Vec<Column> = keys.iter().map(|&k| table.columns[k].clone()).collect();
         columns.extend(aggs.iter().map(|agg| match agg {
             Agg::Sum { column } => table.columns[*column].clone(),
+            Agg::Value { column, .. } => {
+                let width = table.bits(NAME, *column).map_or(1, BitColumn::width);
+                Column::Bits(BitColumn::zeros(width + 1, 0))
+            }
             _ => Column::Arith64(Arith::zeros(0)),
         }));
         let valid = table.valid.clone();
         return Ok(SharedTable { columns, valid });
     }
 
-    // The first distinct count lends its order to all other aggregates.
+    // The first distinct count lends its order to all other aggregates, unless the rows' own matters.
+    let needs_own = |agg: &Agg| {
+        matches!(
+            agg,
+            Agg::Value {
+                which: Which::First | Which::Last,
+                ..
+            }
+        )
+    };
     let lent = aggs
         .iter()
-        .position(|a| matches!(a, Agg::CountDistinct { .. }));
+        .position(|a| matches!(a, Agg::CountDistinct { .. }))
+        .filter(|_| !aggs.iter().any(needs_own));
     let order = if is_sorted && lent.is_none() {
         Order::given(ctx, &step.narrow("sort"), table, &key_columns)?
     } else {
@@ -132,6 +160,16 @@ fn run(
                 let flag = table.bits(NAME, when)?;
                 let flag = order.move_bits(ctx, &step.narrow("move"), flag)?;
                 Column::Arith64(bit_to_arith64(ctx, &step.narrow("bits"), &flag)?.prefix_sums())
+            }
+            Agg::Value {
+                which,
+                column,
+                when,
+            } => {
+                let value = with_none(ctx.role(), table.bits(NAME, column)?, flag(table, when)?)?;
+                let value = order.move_bits(ctx, &step.narrow("move"), &value)?;
+                let first = order.same.clone().not(ctx.role());
+                Column::Bits(value::running(ctx, &step, &first, &value, which)?)
             }
             Agg::Sum { column } => match &order.permutation {
                 None => table.columns[column].prefix_sums(),
@@ -166,11 +204,27 @@ fn run(
     let Column::Bits(valid) = columns.remove(keys.len()) else {
         return Err(wrong(keys.len()));
     };
-    for column in &mut columns[keys.len()..] {
-        *column = column.differences();
+    for (column, agg) in columns[keys.len()..].iter_mut().zip(aggs) {
+        // Sums run through all groups; values begin anew with each.
+        if !matches!(agg, Agg::Value { .. }) {
+            *column = column.differences();
+        }
     }
     ctx.report(&step.narrow("grouped"), table.rows());
     Ok(SharedTable { columns, valid })
+}
+
+fn flag(table: &SharedTable, when: Option<usize>) -> Result<Option<&BitColumn>> {
+    when.map(|when| table.bits(NAME, when)).transpose()
+}
+
+/// A value with a bit on top that there is none: where the flag is not set. Local.
+fn with_none(role: Role, value: &BitColumn, there: Option<&BitColumn>) -> Result<BitColumn> {
+    let none = match there {
+        None => BitColumn::zeros(1, value.rows()),
+        Some(there) => there.clone().not(role),
+    };
+    BitColumn::concat(&[value, &none])
 }
 
 /// Rows in an order by (invalid, keys) and, within groups, by what a distinct count needs.
@@ -301,6 +355,20 @@ fn global(
                 let flag = gate(ctx, &step, table, when)?;
                 Column::Arith64(bit_to_arith64(ctx, &step.narrow("bits"), &flag)?.sum())
             }
+            Agg::Value {
+                which,
+                column,
+                when,
+            } => {
+                let flag = gate(ctx, &step, table, when)?;
+                let value = with_none(ctx.role(), table.bits(NAME, column)?, Some(&flag))?;
+                let first = BitColumn::zeros(1, table.rows());
+                let running = value::running(ctx, &step, &first, &value, which)?;
+                Column::Bits(match table.rows() {
+                    0 => BitColumn::ones(ctx.role(), value.width(), 1),
+                    rows => running.slice(rows - 1, 1),
+                })
+            }
             Agg::Sum { column } => match &table.columns[column] {
                 Column::Arith64(x) => Column::Arith64(sum_where(ctx, &step, x, &table.valid)?),
                 Column::Arith128(x) => Column::Arith128(sum_where(ctx, &step, x, &table.valid)?),
@@ -377,6 +445,10 @@ fn check_columns(table: &SharedTable, keys: &[usize], aggs: &[Agg]) -> Result<()
                 Some(Column::Arith64(_) | Column::Arith128(_)) => None,
                 _ => return Err(wrong(column)),
             },
+            Agg::Value { column, when, .. } => {
+                table.bits(NAME, column)?;
+                when
+            }
             Agg::CountDistinct { unit, when } => {
                 table.bits(NAME, unit)?;
                 when

@@ -17,9 +17,11 @@
 //! exists. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
 
 mod many;
+mod number;
 mod payload;
 
 pub use many::join_many;
+pub(super) use number::number_rows;
 
 use super::scan::carry;
 use super::shuffle::Permutation;

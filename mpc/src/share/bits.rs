@@ -217,6 +217,22 @@ impl BitColumn {
         Self::make(width, self.rows, grow(&self.a), grow(&self.b))
     }
 
+    /// A flag times public words: `width` bits, those of `words` where the flag is set. Local.
+    #[must_use]
+    pub fn times_public(&self, width: usize, words: &[u64]) -> Self {
+        debug_assert_eq!(self.width, 1);
+        let spread = |plane: &[u64]| {
+            let mut out = Vec::with_capacity(width * plane.len());
+            for bit in 0..width {
+                let set = words.get(bit / 64).copied().unwrap_or(0) >> (bit % 64) & 1;
+                let mask = 0_u64.wrapping_sub(set);
+                out.extend(plane.iter().map(|word| word & mask));
+            }
+            out
+        };
+        Self::make(width, self.rows, spread(&self.a), spread(&self.b))
+    }
+
     /// One row's bits in each of `rows` rows. Local.
     #[must_use]
     pub fn repeated(&self, rows: usize) -> Self {

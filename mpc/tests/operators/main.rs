@@ -8,4 +8,6 @@ mod groups;
 mod joins;
 mod moves;
 mod segments;
+mod sets;
 mod sorts;
+mod windows;

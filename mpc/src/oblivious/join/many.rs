@@ -4,10 +4,9 @@
 //! left rows are repeated once for every possible number; then keys and numbers together are unique
 //! on the right. A number that reaches the bound is one declared bit.
 
-use super::super::segment::{run_starts, segmented_first};
-use super::super::sort::sort_permutation;
+use super::number::number_rows;
 use super::{Kind, NAME, Side, invalid, join, kept_columns};
-use crate::circuit::{and, any_row, less_than, or, subtract};
+use crate::circuit::{and, any_row, less_than, or};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
@@ -92,7 +91,8 @@ pub fn join_many(
     Ok(out)
 }
 
-/// The number of each right row among the usable rows of its key, from 0, in `bits` bits.
+/// The number of each right row among the usable rows of its key, from 0, in `bits` bits, which hold
+/// `most`: more rows are an error.
 fn occurrences(
     ctx: &mut Context,
     step: &Step,
@@ -101,24 +101,12 @@ fn occurrences(
     bits: usize,
 ) -> Result<BitColumn> {
     let rows = right.table.rows();
-    if rows == 0 {
-        return Ok(BitColumn::zeros(bits, 0));
-    }
-    let (key, usable) = super::key_and_usable(ctx, step, right)?;
-    let unusable = usable.clone().not(ctx.role());
-    let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&unusable, &key])?;
-    let width = key.width();
-    let moved = BitColumn::concat(&[&key, &usable])?;
-    let moved = sorted.apply_bits(ctx, &step.narrow("move"), &moved)?;
-    let (key, usable) = (moved.bit_range(0, width), moved.bit_range(width, 1));
-    // Unusable rows are at the end; that a run reaches into them is of no consequence.
-    let first = run_starts(ctx, &step.narrow("runs"), &key)?;
     let index_bits = bits.max((usize::BITS - rows.leading_zeros()) as usize);
-    let index: Vec<u64> = (0..rows as u64).collect();
-    let index = BitColumn::public(ctx.role(), index_bits, rows, &index)?;
-    let start = segmented_first(ctx, &step.narrow("start"), &first, &index)?;
-    let number = subtract(ctx, &step.narrow("number"), &index, &start)?;
-    let last = BitColumn::public(ctx.role(), index_bits, rows, &vec![most as u64 - 1; rows])?;
+    let number = number_rows(ctx, step, right, index_bits)?;
+    let step = step.narrow("bound");
+    let (_, usable) = super::key_and_usable(ctx, &step, right)?;
+    let last = vec![most as u64 - 1; rows];
+    let last = BitColumn::public(ctx.role(), index_bits, rows, &last)?;
     let beyond = less_than(ctx, &step.narrow("beyond"), &last, &number, false)?;
     let beyond = and(ctx, &step.narrow("usable-beyond"), &beyond, &usable)?;
     let beyond = any_row(ctx, &step.narrow("any"), &beyond)?;
@@ -126,5 +114,5 @@ fn occurrences(
     if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &beyond)? {
         return Err(Error::BoundExceeded);
     }
-    sorted.return_bits(ctx, &step.narrow("back"), &number.bit_range(0, bits))
+    Ok(number.bit_range(0, bits))
 }
