@@ -1,6 +1,6 @@
 //! Joins through a neutral party.
 
-use super::{Entry, Job, arith64, numbers};
+use super::{Entry, Job, Kind, arith64, numbers};
 use crate::harness::Params;
 use std::collections::BTreeMap;
 use veilgate_mpc::input::{ClearColumn, ColumnKind};
@@ -112,8 +112,9 @@ fn prepare(params: &Params, me: usize) -> Result<Job, String> {
         })));
     }
     let computing = [Participant(0), Participant(1), Participant(2)];
-    Ok(Job::Input(Box::new(move |link| {
-        align_input_owner(link, &step, &plan, &computing, table(), &secrets)
+    Ok(Job::Alone(Box::new(move |link| {
+        align_input_owner(link, &step, &plan, &computing, table(), &secrets)?;
+        Ok(Vec::new())
     })))
 }
 
@@ -122,6 +123,7 @@ pub(super) const JOIN_ALIGNED: Entry = Entry {
     about: "join of --owners sides through a neutral party, two 64-bit columns a side, nine tenths match",
     key_bits: 64,
     sides: 2,
+    kind: Kind::Owners,
     prepare,
     check: |params, out| {
         // The output's order is the neutral party's: compare as sets of rows.

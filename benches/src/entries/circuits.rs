@@ -1,6 +1,8 @@
 //! Gates on whole columns.
 
-use super::{Entry, Job, arith64, column, keys, numbers, result, role, same, shared, table, words};
+use super::{
+    Entry, Job, Kind, arith64, column, keys, numbers, result, role, same, shared, table, words,
+};
 use crate::harness::Params;
 use veilgate_mpc::circuit;
 use veilgate_mpc::input::{ClearColumn, InputStatement, commit, receive, share_own};
@@ -54,6 +56,7 @@ pub(super) const AND: Entry = Entry {
     about: "bit-wise AND of two columns of --key-bits bits",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: on_two_bit_columns!(circuit::and),
     check: |params, out| {
         let (x, y) = pair(params)?;
@@ -68,6 +71,7 @@ pub(super) const EQUAL: Entry = Entry {
     about: "equality of two columns of --key-bits bits",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: on_two_bit_columns!(circuit::equal),
     check: |params, out| check_flags(params, out, |x, y| x == y),
 };
@@ -77,6 +81,7 @@ pub(super) const LESS: Entry = Entry {
     about: "unsigned less-than of two columns of --key-bits bits",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: on_two_bit_columns!(|ctx, step, x, y| circuit::less_than(ctx, step, x, y, false)),
     check: |params, out| {
         check_flags(params, out, |x, y| {
@@ -97,6 +102,7 @@ pub(super) const MUL: Entry = Entry {
     about: "product of two columns modulo 2^64",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let (x, y) = factors(params);
         let columns = vec![ClearColumn::Arith64(x), ClearColumn::Arith64(y)];
@@ -122,6 +128,7 @@ pub(super) const A2B: Entry = Entry {
     about: "numbers modulo 2^64 to --key-bits bits (at most 64)",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let bits = params.key_bits;
         if bits > 64 {
@@ -149,6 +156,7 @@ pub(super) const B2A: Entry = Entry {
     about: "--key-bits bits (at most 64) to numbers modulo 2^64",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(
             params,
@@ -172,6 +180,7 @@ pub(super) const RESHARE: Entry = Entry {
     about: "an owner's column of 64-bit numbers to replicated shares, committed and compared",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         role(me)?;
         let values = (me == 0).then(|| factors(params).0);

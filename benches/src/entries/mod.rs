@@ -5,6 +5,7 @@ mod aligned;
 mod circuits;
 mod moves;
 mod relations;
+mod two_party;
 
 use crate::harness::Params;
 use veilgate_mpc::context::Context;
@@ -22,9 +23,12 @@ type Compute = Box<dyn FnOnce(&mut Context) -> veilgate_mpc::Result<SharedTable>
 pub(crate) enum Job {
     /// A computing party, which ends with its share of the result.
     Compute(Compute),
-    /// An owner that does not compute.
-    Input(Box<dyn FnOnce(&mut dyn Link) -> veilgate_mpc::Result<()>>),
+    /// A participant outside the three: an owner that hands over its input, or a party of a two-party
+    /// protocol, one of whom ends with a flag a row.
+    Alone(Alone),
 }
+
+type Alone = Box<dyn FnOnce(&mut dyn Link) -> veilgate_mpc::Result<Vec<bool>>>;
 
 /// One benchmark.
 pub(crate) struct Entry {
@@ -38,6 +42,19 @@ pub(crate) struct Entry {
     pub(crate) check: fn(&Params, &ClearTable) -> Result<(), String>,
     /// Sides of `rows` rows each.
     sides: usize,
+    /// Who takes part.
+    kind: Kind,
+}
+
+/// Who takes part in a benchmark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The three computing parties, who end with shares.
+    Three,
+    /// The same, and owners that do not compute.
+    Owners,
+    /// Two parties, the first of whom ends with flags.
+    Two,
 }
 
 /// Every benchmark, in the order of the documentation.
@@ -58,6 +75,7 @@ pub(crate) const ALL: &[Entry] = &[
     relations::WINDOW,
     relations::JOIN_OBLIVIOUS,
     aligned::JOIN_ALIGNED,
+    two_party::PSI_ECDH,
 ];
 
 /// The entry of a name.
@@ -75,19 +93,23 @@ impl Entry {
 
     /// How many processes take part.
     pub(crate) fn participants(&self, params: &Params) -> usize {
-        if self.sides > 1 && self.name.starts_with("join-aligned") {
-            (params.owners + 1).max(3)
-        } else {
-            3
+        match self.kind {
+            Kind::Three => 3,
+            Kind::Owners => (params.owners + 1).max(3),
+            Kind::Two => 2,
         }
+    }
+
+    /// Whether the first participant ends with flags in the clear, and nobody with shares.
+    pub(crate) fn ends_in_the_clear(&self) -> bool {
+        self.kind == Kind::Two
     }
 
     /// Rows of all sides together.
     pub(crate) fn rows_in_all(&self, params: &Params) -> usize {
-        let sides = if self.participants(params) > 3 {
-            params.owners
-        } else {
-            self.sides
+        let sides = match self.kind {
+            Kind::Owners => params.owners,
+            _ => self.sides,
         };
         params.rows * sides
     }

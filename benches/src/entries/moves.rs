@@ -1,6 +1,6 @@
 //! Operators that move rows.
 
-use super::{Entry, Job, arith64, column, keys, numbers, shared, table, words};
+use super::{Entry, Job, Kind, arith64, column, keys, numbers, shared, table, words};
 use crate::harness::Params;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
@@ -29,6 +29,7 @@ pub(super) const SHUFFLE: Entry = Entry {
     about: "a key of --key-bits bits and a 64-bit number a row, moved by a permutation nobody knows",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(params, me, &rows(params))?;
         Ok(Job::Compute(Box::new(move |ctx| {
@@ -69,6 +70,7 @@ pub(super) const SORT: Entry = Entry {
     about: "stable sort by a key of --key-bits bits; a 64-bit number a row moves along",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: sort,
     check: check_sort,
 };
@@ -87,6 +89,7 @@ pub(super) const TOPK: Entry = Entry {
     about: "the 100 first rows by a key of --key-bits bits; a 64-bit number a row moves along",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(params, me, &rows(params))?;
         Ok(Job::Compute(Box::new(move |ctx| {

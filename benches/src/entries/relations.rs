@@ -1,6 +1,6 @@
 //! Relational operators.
 
-use super::{Entry, Job, arith64, column, numbers, shared, table, words};
+use super::{Entry, Job, Kind, arith64, column, numbers, shared, table, words};
 use crate::harness::Params;
 use std::collections::{BTreeMap, HashMap};
 use veilgate_mpc::input::ClearColumn;
@@ -57,6 +57,7 @@ pub(super) const GROUP: Entry = Entry {
     about: "GROUP BY with SUM and COUNT of rows already sorted by a key of --key-bits bits",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(params, me, &grouped(params))?;
         Ok(Job::Compute(Box::new(move |ctx| {
@@ -97,6 +98,7 @@ pub(super) const DISTINCT: Entry = Entry {
     about: "the first row of each key of --key-bits bits; a 64-bit number a row moves along",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(params, me, &scattered(params))?;
         Ok(Job::Compute(Box::new(move |ctx| {
@@ -122,6 +124,7 @@ pub(super) const WINDOW: Entry = Entry {
     about: "ROW_NUMBER and a running SUM by a key of --key-bits bits, in the rows' own order",
     key_bits: 64,
     sides: 1,
+    kind: Kind::Three,
     prepare: |params, me| {
         let shares = shared(params, me, &scattered(params))?;
         Ok(Job::Compute(Box::new(move |ctx| {
@@ -184,6 +187,7 @@ pub(super) const JOIN_OBLIVIOUS: Entry = Entry {
     about: "inner join of two sides on keys of --key-bits bits, two 64-bit columns a side",
     key_bits: 64,
     sides: 2,
+    kind: Kind::Three,
     prepare: |params, me| {
         let distinct = (2 * params.rows as u64).max(1).ilog2() as usize + 1;
         if params.key_bits < 64 && params.key_bits <= distinct {

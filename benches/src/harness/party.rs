@@ -13,6 +13,7 @@ use veilgate_mpc::net::stream::{PeerStreams, ReadHalf, StreamLink};
 use veilgate_mpc::net::{Link, Participant};
 use veilgate_mpc::release::final_share;
 use veilgate_mpc::share::Role;
+use veilgate_mpc::table::SharedTable;
 use veilgate_mpc::testing::context;
 
 /// Silence of another participant after which a run has failed.
@@ -56,6 +57,12 @@ pub(crate) fn party() -> Result<(), String> {
     Ok(())
 }
 
+/// What a participant ends with.
+enum End {
+    Share(Role, SharedTable),
+    Flags(Vec<bool>),
+}
+
 fn run_once(
     entry: &Entry,
     params: &Params,
@@ -71,12 +78,12 @@ fn run_once(
             let role = *Role::ALL.get(me).ok_or("no such role")?;
             let seed = params.seed.wrapping_mul(1_000).wrapping_add(run);
             let mut ctx = context(seed, role, link, params.profile()).map_err(text)?;
-            let outcome = job(&mut ctx).map(|table| Some((role, table)));
+            let outcome = job(&mut ctx).map(|table| End::Share(role, table));
             (outcome, ctx.into_link())
         }
-        Job::Input(job) => {
+        Job::Alone(job) => {
             let mut link = link;
-            (job(&mut *link).map(|()| None), link)
+            (job(&mut *link).map(End::Flags), link)
         }
     };
     // Everything sent has left, and the digests of all channels are done: part of every real run.
@@ -96,8 +103,9 @@ fn run_once(
     // The clock stops with the report; the share of the result comes after.
     say(&serde_json::to_string(&report).map_err(text)?)?;
     let share = match outcome {
-        Ok(Some((role, table))) => final_share(role, &table),
-        _ => Vec::new(),
+        Ok(End::Share(role, table)) => final_share(role, &table),
+        Ok(End::Flags(flags)) => flags.into_iter().map(u8::from).collect(),
+        Err(_) => Vec::new(),
     };
     say(&share.len().to_string())?;
     let mut out = std::io::stdout().lock();

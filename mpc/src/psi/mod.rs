@@ -1,4 +1,5 @@
-//! Matching keys between owners without showing them: the aligned join through a neutral party.
+//! Matching keys between owners without showing them: the aligned join through a neutral party, and
+//! private set intersection of two parties alone.
 //!
 //! | module | holds |
 //! |---|---|
@@ -9,11 +10,13 @@
 //! | `matching`, `pairing` | what the neutral party does with tags |
 //! | `reshare` | from two halves to a replicated sharing |
 //! | `align` | the protocol, for each kind of participant |
+//! | [`ecdh`] | intersection of two parties without a third |
 //!
 //! Knows nothing of SQL or of what a key means.
 
 mod align;
 mod dummies;
+pub mod ecdh;
 mod matching;
 mod owner;
 mod pairing;
