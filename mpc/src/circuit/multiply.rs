@@ -5,7 +5,7 @@ use super::convert::bit_to_arith;
 use super::logic::and_mask;
 use super::same_rows;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::Step;
 use crate::ring::Ring;
 use crate::share::{Arith, BitColumn};
@@ -53,6 +53,35 @@ pub fn inner_product<T: Ring>(
         a[0] = a[0].plus(cross_arith(x.a[i], x.b[i], y.a[i], y.b[i]));
     }
     let mut b = vec![T::default()];
+    ctx.pass_back(step, &a, &mut b)?;
+    Ok(Arith { a, b })
+}
+
+/// Inner products of consecutive runs of `length` rows: one word for each, 1 round.
+///
+/// # Errors
+/// `InvalidInput` for different rows, or rows that are no multiple of the length; those of the link.
+pub fn inner_products<T: Ring>(
+    ctx: &mut Context,
+    step: &Step,
+    x: &Arith<T>,
+    y: &Arith<T>,
+    length: usize,
+) -> Result<Arith<T>> {
+    same_rows("inner_products", x.rows(), y.rows())?;
+    if length == 0 || !x.rows().is_multiple_of(length) {
+        return Err(Error::InvalidInput {
+            operator: "inner_products",
+            what: format!("{} rows in runs of {length}", x.rows()),
+        });
+    }
+    let mut a: Vec<T> = ctx.zeros_add(step, x.rows() / length)?;
+    for (run, z) in a.iter_mut().enumerate() {
+        for i in run * length..(run + 1) * length {
+            *z = z.plus(cross_arith(x.a[i], x.b[i], y.a[i], y.b[i]));
+        }
+    }
+    let mut b = vec![T::default(); a.len()];
     ctx.pass_back(step, &a, &mut b)?;
     Ok(Arith { a, b })
 }

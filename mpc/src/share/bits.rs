@@ -233,6 +233,13 @@ impl BitColumn {
         Self::make(width, self.rows, spread(&self.a), spread(&self.b))
     }
 
+    /// A flag in each of `width` bits. Local.
+    #[must_use]
+    pub fn wide(&self, width: usize) -> Self {
+        debug_assert_eq!(self.width, 1);
+        Self::make(width, self.rows, self.a.repeat(width), self.b.repeat(width))
+    }
+
     /// One row's bits in each of `rows` rows. Local.
     #[must_use]
     pub fn repeated(&self, rows: usize) -> Self {

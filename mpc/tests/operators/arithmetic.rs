@@ -13,7 +13,7 @@ use veilgate_mpc::testing::{
 const ROWS: [usize; 8] = [0, 1, 2, 63, 64, 65, 100, 129];
 
 /// Numbers of `width` bits (at most 128), extremes among them.
-fn values(seed: u64, width: usize, rows: usize) -> Vec<u128> {
+pub(crate) fn values(seed: u64, width: usize, rows: usize) -> Vec<u128> {
     let mut s = data(seed);
     let mask = u128::MAX >> (128 - width);
     (0..rows)
@@ -31,7 +31,7 @@ fn values(seed: u64, width: usize, rows: usize) -> Vec<u128> {
         .collect()
 }
 
-fn column(width: usize, values: &[u128]) -> ClearColumn {
+pub(crate) fn column(width: usize, values: &[u128]) -> ClearColumn {
     let words = values
         .iter()
         .flat_map(|v| {
@@ -43,7 +43,7 @@ fn column(width: usize, values: &[u128]) -> ClearColumn {
     ClearColumn::Bits { width, words }
 }
 
-fn opened(column: &ClearColumn) -> Vec<u128> {
+pub(crate) fn opened(column: &ClearColumn) -> Vec<u128> {
     match column {
         ClearColumn::Bits { width, words } => words
             .chunks_exact(width.div_ceil(64))

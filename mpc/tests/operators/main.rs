@@ -4,9 +4,11 @@
 mod arithmetic;
 mod circuits;
 mod clear;
+mod division;
 mod groups;
 mod joins;
 mod moves;
+mod nullable;
 mod segments;
 mod sets;
 mod sorts;
