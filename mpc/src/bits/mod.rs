@@ -5,6 +5,7 @@
 //! last row are undefined unless a function says otherwise. *Row-major* means `stride` words a row,
 //! lowest word first.
 
+pub(crate) mod choose;
 mod transpose;
 
 use transpose::{Block, transpose_block};

@@ -39,9 +39,11 @@ pub fn less_than(
             out
         };
         let (u, v) = (swap(x, y), swap(y, x));
-        comparison.run(ctx, &mut gates, words, Operand::of(&u), Operand::of(&v))?
+        let right = Right::Planes(Operand::of(&v));
+        comparison.run(ctx, &mut gates, words, Operand::of(&u), &right)?
     } else {
-        comparison.run(ctx, &mut gates, words, Operand::of(x), Operand::of(y))?
+        let right = Right::Planes(Operand::of(y));
+        comparison.run(ctx, &mut gates, words, Operand::of(x), &right)?
     };
     Ok(BitColumn::make(1, x.rows(), a, b))
 }
@@ -61,6 +63,50 @@ impl<'p> Operand<'p> {
             a: &column.a,
             b: &column.b,
             stride: column.words(),
+        }
+    }
+}
+
+/// The right side of a comparison.
+pub(crate) enum Right<'p> {
+    /// Planes that are there.
+    Planes(Operand<'p>),
+    /// Planes made when they are needed: writes the words of my two components of a bit's plane.
+    Made(&'p dyn Fn(usize, &mut [u64], &mut [u64])),
+}
+
+/// My two components of a plane.
+type PlaneRef<'p> = (&'p [u64], &'p [u64]);
+
+impl<'p> Right<'p> {
+    /// The planes of `bits`, `words` words each; those that are made are kept in `room`.
+    fn planes<'r>(
+        &self,
+        bits: impl Iterator<Item = usize> + Clone,
+        words: usize,
+        room: &'r mut Pairs,
+    ) -> Vec<PlaneRef<'r>>
+    where
+        'p: 'r,
+    {
+        match *self {
+            Self::Planes(operand) => bits
+                .map(|bit| {
+                    let range = bit * operand.stride..bit * operand.stride + words;
+                    (&operand.a[range.clone()], &operand.b[range])
+                })
+                .collect(),
+            Self::Made(make) => {
+                let due = bits.clone().count() * words;
+                room.a.resize(due.max(room.a.len()), 0);
+                room.b.resize(due.max(room.b.len()), 0);
+                let made = room.a.chunks_mut(words).zip(room.b.chunks_mut(words));
+                for (bit, (a, b)) in bits.clone().zip(made) {
+                    make(bit, a, b);
+                }
+                let planes = room.a.chunks(words).zip(room.b.chunks(words));
+                planes.take(bits.count()).collect()
+            }
         }
     }
 }
@@ -122,9 +168,13 @@ impl Comparison {
         gates: &mut Gates<'_>,
         words: usize,
         x: Operand<'_>,
-        y: Operand<'_>,
+        y: &Right<'_>,
     ) -> Result<(Vec<u64>, Vec<u64>)> {
+        if words == 0 {
+            return Ok((Vec::new(), Vec::new()));
+        }
         let one = One::of(ctx.role());
+        let mut room = Pairs::zeros(0);
         let groups = self.groups();
         let mut less = Pairs::zeros(groups * words);
         // Plane j of `same` belongs to group j + 1.
@@ -137,6 +187,8 @@ impl Comparison {
                 .count();
             let chains = if bit == 0 { 0 } else { active - 1 };
             let length = (active + chains) * words;
+            let of_groups = (0..active).map(|group| group * self.group + bit);
+            let planes = y.planes(of_groups, words, &mut room);
             gates.round(
                 ctx,
                 words,
@@ -148,10 +200,11 @@ impl Comparison {
                     } else {
                         (segment - active + 1, false)
                     };
-                    let (bit, n) = (group * self.group + bit, tile.len());
-                    let (at_x, at_y) = (bit * x.stride + offset, bit * y.stride + offset);
+                    let n = tile.len();
+                    let at_x = (group * self.group + bit) * x.stride + offset;
                     let (xa, xb) = (&x.a[at_x..at_x + n], &x.b[at_x..at_x + n]);
-                    let (ya, yb) = (&y.a[at_y..at_y + n], &y.b[at_y..at_y + n]);
+                    let (ya, yb) = planes[group];
+                    let (ya, yb) = (&ya[offset..offset + n], &yb[offset..offset + n]);
                     if is_less {
                         let at = group * words + offset;
                         let (la, lb) = (&less.a[at..at + n], &less.b[at..at + n]);
@@ -173,28 +226,18 @@ impl Comparison {
                     }
                 },
             )?;
-            for group in 0..active {
-                let at = (group * self.group + bit) * y.stride;
+            for (group, (ya, yb)) in planes.iter().enumerate() {
                 let range = group * words..(group + 1) * words;
-                xor_of(
-                    &mut less.a[range.clone()],
-                    &out.a[range.clone()],
-                    &y.a[at..at + words],
-                );
-                xor_of(
-                    &mut less.b[range.clone()],
-                    &out.b[range],
-                    &y.b[at..at + words],
-                );
+                xor_of(&mut less.a[range.clone()], &out.a[range.clone()], ya);
+                xor_of(&mut less.b[range.clone()], &out.b[range], yb);
             }
             if bit == 0 {
-                for group in 1..active {
-                    let (at_x, at_y) =
-                        (group * self.group * x.stride, group * self.group * y.stride);
+                for (group, (ya, yb)) in planes.iter().enumerate().skip(1) {
+                    let at_x = group * self.group * x.stride;
                     for i in 0..words {
                         let to = (group - 1) * words + i;
-                        same.a[to] = x.a[at_x + i] ^ y.a[at_y + i] ^ one.a;
-                        same.b[to] = x.b[at_x + i] ^ y.b[at_y + i] ^ one.b;
+                        same.a[to] = x.a[at_x + i] ^ ya[i] ^ one.a;
+                        same.b[to] = x.b[at_x + i] ^ yb[i] ^ one.b;
                     }
                 }
             } else {

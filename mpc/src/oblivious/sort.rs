@@ -13,11 +13,14 @@
 //! Cost a row and party: `21 (width + log2 n)` bits with ripple comparisons, beside 4/3 of the key's
 //! words. Leakage: none beyond n. Semi-honest.
 
+mod probe;
 pub(super) mod radix;
 
 use super::shuffle::{Permutation, Shuffle, gather, permute_table};
+use probe::{LARGE, PIVOTS, Probe};
+
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
-use crate::circuit::{Comparison, Gates, Operand};
+use crate::circuit::{Comparison, Gates, Operand, Right};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::{LinkProfile, Step};
@@ -186,7 +189,7 @@ impl Partition {
         }
         // The largest 2^k - 1 below about sqrt(2 len): its pairs then cost at most one comparison a row.
         let mut pivots = 3;
-        while (2 * pivots + 1) * (2 * pivots + 1) <= 2 * len {
+        while (2 * pivots + 1) * (2 * pivots + 1) <= 2 * len && pivots < PIVOTS {
             pivots = 2 * pivots + 1;
         }
         Self { start, len, pivots }
@@ -194,6 +197,10 @@ impl Partition {
 
     fn is_searched(&self) -> bool {
         self.pivots < self.len
+    }
+
+    fn is_large(&self) -> bool {
+        self.len >= LARGE
     }
 }
 
@@ -259,7 +266,9 @@ impl Quicksort {
         for (batch, pairs) in pairs.chunks(BATCH).enumerate() {
             let (left, right): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
             self.left.fill(&self.records, &left);
-            bits.extend(self.compare(ctx, &step.at("batch", batch), &right)?);
+            self.right.fill(&self.records, &right);
+            let right = Right::Planes(self.right.operand());
+            bits.extend(self.compare(ctx, &step.at("batch", batch), pairs.len(), &right)?);
         }
         let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots).sum());
         let mut ranks = Vec::new();
@@ -293,11 +302,59 @@ impl Quicksort {
         partitions: &[Partition],
         sorted: &[u32],
     ) -> Result<Vec<u32>> {
+        let all = searched(partitions);
+        let (large, small) = all.split_at(all.partition_point(|(p, _)| p.is_large()));
+        let mut found = self.search_large(ctx, &step.narrow("large"), large, sorted)?;
+        found.extend(self.search_small(ctx, &step.narrow("small"), small, sorted)?);
+        Ok(found)
+    }
+
+    /// [`Self::search`] by [`Probe`]s.
+    fn search_large(
+        &mut self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[(Partition, usize)],
+        sorted: &[u32],
+    ) -> Result<Vec<u32>> {
+        let rows = partitions
+            .iter()
+            .flat_map(|(p, _)| p.start..p.start + p.len);
+        let rows: Vec<u32> = rows.map(position).collect();
+        let mut found = Vec::with_capacity(rows.len());
+        for (batch, rows) in rows.chunks(BATCH).enumerate() {
+            let step = step.at("batch", batch);
+            self.left.fill(&self.records, rows);
+            let from = batch * BATCH;
+            let mut probe = Probe::new(&self.records, partitions, sorted, from, rows.len());
+            for round in 0.. {
+                let active = probe.active();
+                if active == 0 {
+                    break;
+                }
+                let make = |bit: usize, a: &mut [u64], b: &mut [u64]| probe.plane(bit, a, b);
+                let right = Right::Made(&make);
+                let below = self.compare(ctx, &step.at("round", round), active, &right)?;
+                probe.decide(below);
+            }
+            found.extend(probe.buckets());
+        }
+        Ok(found)
+    }
+
+    /// [`Self::search`] by gathering the pivots.
+    fn search_small(
+        &mut self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[(Partition, usize)],
+        sorted: &[u32],
+    ) -> Result<Vec<u32>> {
         let mut rows = Vec::new();
-        for (p, base) in searched(partitions) {
+        for (p, base) in partitions {
             rows.extend((p.start..p.start + p.len).map(|row| Search {
                 row: position(row),
-                base: position(base),
+                base: position(*base),
                 half: position(p.pivots.div_ceil(2)),
             }));
         }
@@ -319,7 +376,9 @@ impl Quicksort {
                     .iter()
                     .map(|r| sorted[(r.base + r.half - 1) as usize]);
                 right.extend(probes);
-                let less = self.compare(ctx, &step.at("round", round), &right)?;
+                self.right.fill(&self.records, &right);
+                let probed = Right::Planes(self.right.operand());
+                let less = self.compare(ctx, &step.at("round", round), active, &probed)?;
                 for (i, r) in rows[..active].iter_mut().enumerate() {
                     let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
                     r.base += r.half * above;
@@ -383,14 +442,19 @@ impl Quicksort {
         left
     }
 
-    /// Opens whether the first rows of `self.left` are below the rows at `right`, a bit a pair, packed.
-    fn compare(&mut self, ctx: &mut Context, step: &Step, right: &[u32]) -> Result<Vec<u64>> {
-        let rows = right.len();
-        self.right.fill(&self.records, right);
+    /// Opens whether the first `rows` rows of `self.left` are below those of `right`, a bit a pair,
+    /// packed.
+    fn compare(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        rows: usize,
+        right: &Right<'_>,
+    ) -> Result<Vec<u64>> {
         let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
         let mut gates = Gates::new(ctx, step)?;
-        let (x, y) = (self.left.operand(), self.right.operand());
-        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), x, y)?;
+        let left = self.left.operand();
+        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), left, right)?;
         let mask = tail_mask(rows);
         for component in [&mut a, &mut b] {
             if let Some(last) = component.last_mut() {
@@ -410,8 +474,8 @@ struct Search {
     half: u32,
 }
 
-/// The partitions that need a search, those of most pivots first, each with where its sorted pivots
-/// begin.
+/// The partitions that need a search, large ones first, then those of most pivots, each with where its
+/// sorted pivots begin.
 fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
     let mut base = 0;
     let mut out = Vec::new();
@@ -421,7 +485,7 @@ fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
         }
         base += p.pivots;
     }
-    out.sort_by_key(|(p, _)| std::cmp::Reverse(p.pivots));
+    out.sort_by_key(|(p, _)| (!p.is_large(), std::cmp::Reverse(p.pivots)));
     out
 }
 
