@@ -67,12 +67,15 @@ impl<'p> Operand<'p> {
     }
 }
 
+/// Writes the words of my two components of a bit's plane.
+type Make<'p> = dyn Fn(usize, &mut [u64], &mut [u64]) + 'p;
+
 /// The right side of a comparison.
 pub(crate) enum Right<'p> {
     /// Planes that are there.
     Planes(Operand<'p>),
-    /// Planes made when they are needed: writes the words of my two components of a bit's plane.
-    Made(&'p dyn Fn(usize, &mut [u64], &mut [u64])),
+    /// Planes made when they are needed.
+    Made(&'p Make<'p>),
 }
 
 /// My two components of a plane.
