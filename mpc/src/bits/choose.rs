@@ -1,7 +1,8 @@
 //! A tree of choices between constants, 64 rows a word: what a binary search compares its rows with.
-//! Compiled for the vector widths that the processor turns out to have, as the transposition is.
+//! Compiled for the vector widths that the processor turns out to have, as the transposition is; `unsafe`
+//! only to enter a function compiled for features that were just detected.
 
-/// Most decisions, hence 32 leaves a subtree.
+/// The most decisions.
 pub(crate) const DECISIONS: usize = 6;
 
 /// Each bit of `out` is that of the leaf to which the row's decisions lead, the first decision choosing

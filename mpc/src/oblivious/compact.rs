@@ -79,8 +79,13 @@ pub(crate) fn by_destinations(
     // of is uniform.
     let open =
         reveal_positions_that_tell_nothing(ctx, &step.narrow("reveal"), &shuffled.a, &shuffled.b)?;
-    let mut order = vec![u32::MAX; rows];
-    for (from, &to) in (0_u32..).zip(&open) {
+    Ok(shuffle.in_order(&inverse_of_opened(&open)?))
+}
+
+/// The inverse of opened destinations, which a misbehaving party could make no permutation.
+pub(super) fn inverse_of_opened(destinations: &[u32]) -> Result<Vec<u32>> {
+    let mut order = vec![u32::MAX; destinations.len()];
+    for (from, &to) in (0_u32..).zip(destinations) {
         match order.get_mut(to as usize) {
             Some(slot) if *slot == u32::MAX => *slot = from,
             _ => {
@@ -91,5 +96,5 @@ pub(crate) fn by_destinations(
             }
         }
     }
-    Ok(shuffle.in_order(&order))
+    Ok(order)
 }

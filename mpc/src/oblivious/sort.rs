@@ -6,7 +6,7 @@
 //! eprint 2014/121). Each shuffle serves one opened order ([`Shuffle::in_order`] consumes it).
 //!
 //! The comparison sort is a quicksort with many pivots, a level at a time over all partitions at
-//! once: of each partition the first `2^k - 1` of about `sqrt(size)` rows are pivots (the order is
+//! once: of each partition the first `2^k - 1` of about `sqrt(size)` rows, at most 63, are pivots (the order is
 //! random, so these are a sample); they sort by all pairs, then each row finds its place among them by
 //! binary search. About 21 comparisons a row at 2^20 rows, where 18.6 is the least possible.
 //!
@@ -76,8 +76,9 @@ fn radix_is_cheaper(profile: LinkProfile, rows: usize, width: usize) -> bool {
 ///
 /// A quicksort that passes over partitions beyond the limit: what it opens is, as for
 /// [`sort_permutation`], a function of a uniformly random order and of public numbers. Ties are in the
-/// rows' order; invalid rows come last if validity leads the keys. About 3 comparisons a row beside
-/// those of the rows kept, and the passage of all rows.
+/// rows' order; invalid rows come last if validity leads the keys. About 7 comparisons a row (6
+/// against the first pivots, and theirs among each other), those of the rows kept, and the passage of
+/// all rows.
 ///
 /// # Errors
 /// As [`sort_permutation`]; `InvalidInput` for a table of other rows.

@@ -17,11 +17,11 @@
 //! destinations, `4/3 (32 + 8) + 32 + 4/3 32` for each pass but the first, and `4/3 32 + 32` at the
 //! end; see [`cost`]. Leakage: none. Semi-honest.
 
-use super::super::compact::by_destinations;
-use super::super::shuffle::{Permutation, Shuffle};
+use super::super::compact::{by_destinations, destinations, inverse_of_opened};
+use super::super::shuffle::{Permutation, Shuffle, gather};
 use crate::circuit::{bit_to_arith, cross_arith, multiply};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::net::Step;
 use crate::open::reveal_positions_that_tell_nothing;
 use crate::share::{Arith, BitColumn};
@@ -44,15 +44,15 @@ pub(in super::super) fn permutation(
     key: &BitColumn,
 ) -> Result<Permutation> {
     let (rows, width) = (key.rows(), key.width());
-    let mut destinations: Option<Arith<u32>> = None;
+    let mut so_far: Option<Arith<u32>> = None;
     for (pass, from) in (0..width).step_by(2).enumerate() {
         let step = step.at("pass", pass);
         let digit = key.bit_range(from, (width - from).min(2));
-        destinations = Some(match destinations {
+        so_far = Some(match so_far {
             None => by_digit(ctx, &step.narrow("digit"), &digit)?,
-            Some(so_far) => {
+            Some(last) => {
                 let shuffle = Shuffle::draw(ctx, &step.narrow("shuffle"), rows)?;
-                let places = shuffle.positions(ctx, &step.narrow("places"), &so_far)?;
+                let places = shuffle.positions(ctx, &step.narrow("places"), &last)?;
                 let digit = shuffle.bits(ctx, &step.narrow("bits"), &digit)?;
                 // Tells nothing: a permutation moved by a uniformly random one that each party lacks
                 // a factor of is uniform.
@@ -62,19 +62,22 @@ pub(in super::super) fn permutation(
                     &places.a,
                     &places.b,
                 )?;
-                let order = inverse(&open)?;
+                let order = inverse_of_opened(&open)?;
                 let next = by_digit(ctx, &step.narrow("digit"), &digit.gathered(&order))?;
-                let composed = gather(&next, &open);
+                let composed = Arith {
+                    a: gather(&next.a, &open, 1),
+                    b: gather(&next.b, &open, 1),
+                };
                 shuffle.return_positions(ctx, &step.narrow("return"), &composed)?
             }
         });
         ctx.report(&step, rows);
     }
-    let destinations = destinations.unwrap_or_else(|| {
+    let so_far = so_far.unwrap_or_else(|| {
         let index: Vec<u32> = (0..).take(rows).collect();
         Arith::public(ctx.role(), &index)
     });
-    by_destinations(ctx, &step.narrow("final"), &destinations)
+    by_destinations(ctx, &step.narrow("final"), &so_far)
 }
 
 /// Where each row goes in the stable order by a digit of one or two bits.
@@ -82,7 +85,7 @@ fn by_digit(ctx: &mut Context, step: &Step, digit: &BitColumn) -> Result<Arith<u
     if digit.width() == 1 {
         // Unset rows first: the partition by the complement.
         let unset = digit.clone().not(ctx.role());
-        return super::super::compact::destinations(ctx, step, &unset);
+        return destinations(ctx, step, &unset);
     }
     let rows = digit.rows();
     let role = ctx.role();
@@ -118,32 +121,6 @@ fn by_digit(ctx: &mut Context, step: &Step, digit: &BitColumn) -> Result<Arith<u
     let mut next = vec![0; rows];
     ctx.pass_back(&step.narrow("choose"), &mask, &mut next)?;
     Ok(Arith { a: mask, b: next })
-}
-
-/// Row `j` of the result is row `index[j]`.
-fn gather(x: &Arith<u32>, index: &[u32]) -> Arith<u32> {
-    let run = |v: &[u32]| index.iter().map(|&i| v[i as usize]).collect();
-    Arith {
-        a: run(&x.a),
-        b: run(&x.b),
-    }
-}
-
-/// The inverse of opened positions, which a misbehaving party could make no permutation.
-fn inverse(positions: &[u32]) -> Result<Vec<u32>> {
-    let mut order = vec![u32::MAX; positions.len()];
-    for (from, &to) in (0_u32..).zip(positions) {
-        match order.get_mut(to as usize) {
-            Some(slot) if *slot == u32::MAX => *slot = from,
-            _ => {
-                return Err(Error::InvalidInput {
-                    operator: "sort",
-                    what: "opened destinations are not a permutation".into(),
-                });
-            }
-        }
-    }
-    Ok(order)
 }
 
 #[cfg(test)]

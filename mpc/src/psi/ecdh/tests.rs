@@ -4,6 +4,7 @@ use super::*;
 use crate::error::Gone;
 use crate::net::Traffic;
 use crate::net::memory::{MemoryLink, network};
+use crate::net::recording::{Recording, View};
 use crate::testing::data;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -146,22 +147,53 @@ fn runs_do_not_resemble_each_other() {
     assert_eq!(seen.len(), 3);
 }
 
+/// The place at which the receiver gets back the tag of the key that both have, among four.
+fn place_of_the_match(output: Output, seed: u8) -> usize {
+    let plan = plan(4, 1, output);
+    let step = Step::new("psi");
+    let (mine, theirs) = (Seed([seed; 32]), Seed([seed.wrapping_add(100); 32]));
+    let view = View::default();
+    let mut links = network(2);
+    let (mut far, near) = (links.pop().unwrap(), links.pop().unwrap());
+    let mut near = Recording::new(near, &view);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let write = |_: usize, key: &mut Vec<u8>| key.push(2);
+            send(&mut far, &step, &plan, &keys(1, &write), &theirs, 1).unwrap();
+        });
+        let write = |row: usize, key: &mut Vec<u8>| key.push(row as u8);
+        receive(&mut near, &step, &plan, &keys(4, &write), &mine, 1).unwrap();
+    });
+    let (a, b) = (
+        Secrets::draw(&plan, &step, &mine),
+        Secrets::draw(&plan, &step, &theirs),
+    );
+    // Both sides double on the way.
+    let both = a.domain.to_group(&[2]) * a.exponent * b.exponent * Scalar::from(4_u8);
+    let width = plan.tag_bytes();
+    let frames = view.frames();
+    let returned = step.at("returned", 0);
+    let frame = frames.iter().find(|frame| frame.step == returned).unwrap();
+    frame
+        .payload
+        .chunks(width)
+        .position(|tag| tag == &both.compress().as_bytes()[..width])
+        .unwrap()
+}
+
 #[test]
 fn a_cardinality_does_not_say_which() {
-    // One of four rows matches: over many runs its tag is returned in every place equally often.
     let mut places = [0_u32; 4];
     for seed in 0..200 {
-        let step = Step::new("psi");
-        let plan = plan(4, 1, Output::Cardinality);
-        let mut secrets = Secrets::draw(&plan, &step, &Seed([seed; 32]));
-        let _ = secrets.shuffle.permutation(plan.sender_rows);
-        let order = secrets.shuffle.permutation(4);
-        places[order.iter().position(|&row| row == 2).unwrap()] += 1;
+        places[place_of_the_match(Output::Cardinality, seed)] += 1;
     }
+    // 50 expected each, standard deviation 6.
     assert!(
         places.iter().all(|&count| (25..80).contains(&count)),
         "{places:?}"
     );
+    // An intersection says it.
+    assert!((0..5).all(|seed| place_of_the_match(Output::Intersection, seed) == 2));
 }
 
 #[test]
