@@ -124,6 +124,21 @@ impl Stream {
         out
     }
 
+    /// A uniformly random number below `bound`, by bounded multiplication with rejection (Lemire 2019).
+    #[must_use]
+    pub fn below(&mut self, bound: u32) -> u32 {
+        let bound = u64::from(bound.max(1));
+        loop {
+            let mut word = [0_u32];
+            self.fill(&mut word);
+            let product = u64::from(word[0]) * bound;
+            if product & 0xffff_ffff >= (1 << 32) % bound {
+                // cannot fail: below `bound`
+                return u32::try_from(product >> 32).unwrap_or(0);
+            }
+        }
+    }
+
     /// A uniformly random permutation of `0..count` (Fisher-Yates with bounded multiplication,
     /// Lemire 2019; the bias of at most 2^-32 per draw is removed by rejection).
     ///

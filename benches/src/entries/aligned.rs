@@ -8,8 +8,8 @@ use veilgate_mpc::net::{Participant, Step};
 use veilgate_mpc::prss::Seed;
 use veilgate_mpc::psi::tag::Tagger;
 use veilgate_mpc::psi::{
-    AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner, align_neutral,
-    align_owner,
+    AlignKind, AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner,
+    align_neutral, align_owner,
 };
 
 /// The participant that matches tags; owners are #0, #1, #3, #4, ...
@@ -41,6 +41,7 @@ fn plan(params: &Params) -> Result<AlignPlan, String> {
             .collect(),
         neutral: NEUTRAL,
         dummies,
+        kind: AlignKind::Inner,
     })
 }
 

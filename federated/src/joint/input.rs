@@ -16,8 +16,8 @@ use veilgate_mpc::input::{Commitment, InputStatement, commit, receive, share, sh
 use veilgate_mpc::net::{Link, Step};
 use veilgate_mpc::prss::Seed;
 use veilgate_mpc::psi::{
-    AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner, align_neutral,
-    align_owner,
+    AlignKind, AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner,
+    align_neutral, align_owner,
 };
 use veilgate_mpc::table::{Column, SharedTable};
 
@@ -349,6 +349,7 @@ impl Run<'_> {
             owners,
             neutral: participant(neutral),
             dummies: dummies(),
+            kind: AlignKind::Inner,
         })
     }
 }

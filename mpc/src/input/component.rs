@@ -103,6 +103,20 @@ impl Component {
         }
     }
 
+    /// Bits with zero bits on top, to `width` bits; others as they are.
+    pub(crate) fn extended(mut self, to: usize) -> Self {
+        if let Self::Bits {
+            width,
+            rows,
+            planes,
+        } = &mut self
+        {
+            *width = to.max(*width);
+            planes.resize(*width * plane_words(*rows), 0);
+        }
+        self
+    }
+
     /// The bytes on the wire: [`ColumnKind::wire_bytes`] of them.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {

@@ -6,14 +6,19 @@
 //! party's view and simulator, leakage, rounds and bytes. Adversary: semi-honest, the neutral party
 //! colludes with no owner.
 //!
-//! **Validity without an AND.** Valid rows are those that match and are no dummies. Dummies match at
-//! every owner, so the dummies are a subset of the matches: valid = match XOR dummy. The first owner's
-//! dummy bit is one more payload column, and the neutral party adds its match bit to its half of that
-//! column before it is reshared. Padding rows carry fresh random tags and match nothing.
+//! **Validity without an AND.** An inner or semi join's valid rows are those that match and are no
+//! dummies. Dummies match at every owner, so the dummies are a subset of the matches: valid = match XOR
+//! dummy. The first owner's dummy bit is one more payload column, and the neutral party adds its match
+//! bit to its half of that column before it is reshared. Padding rows carry fresh random tags and match
+//! nothing. For an anti join the owner hands over (row XOR dummy) instead, row being set for its real
+//! rows: a real row's match turns it off, a dummy's too. A left join has the first bit, and row as a
+//! second, which is its validity.
 
 use super::owner::{hand_over, unpack_tags};
 use super::pairing::{Pairing, pair, receive_positions, send_positions};
-use super::plan::{AlignPlan, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream};
+use super::plan::{
+    AlignKind, AlignPlan, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
+};
 use super::reshare::{self, HalfSent, Pieces, receive_half, send_half};
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
@@ -21,12 +26,14 @@ use crate::input::{ClearColumn, ColumnKind};
 use crate::net::{Link, Participant, Step};
 use crate::prss::{Seed, Stream};
 use crate::table::{Column, SharedTable};
+use zerocopy::IntoBytes;
 
-/// Components of all columns handed over, owner by owner; the dummy bit is the first owner's last.
+/// Components of all columns handed over, owner by owner; the flags are the first owner's last.
 type Output = Vec<Vec<Pieces>>;
 
 /// Runs the aligned join as a computing owner. Returns P rows: the payload columns of all owners in
-/// plan order, and which rows are valid.
+/// plan order, of a left join then whether the second owner's columns are there (they are zero
+/// elsewhere), and which rows are valid.
 ///
 /// `table` is this owner's; see [`OwnerTable`] for what its tags are. Every participant calls its own
 /// function with the same plan and step.
@@ -42,7 +49,7 @@ pub fn align_owner(
     secrets: &OwnerSecrets,
 ) -> Result<SharedTable> {
     let output = owner(ctx, step, plan, table, secrets)?;
-    shared_table(output)
+    shared_table(ctx, step, plan, output)
 }
 
 /// Runs the aligned join as the neutral party; `private` is a seed known to it alone. Returns its
@@ -58,21 +65,43 @@ pub fn align_neutral(
     private: &Seed,
 ) -> Result<SharedTable> {
     let output = neutral(ctx, step, plan, private)?;
-    shared_table(output)
+    shared_table(ctx, step, plan, output)
 }
 
-fn shared_table(mut output: Output) -> Result<SharedTable> {
+fn shared_table(
+    ctx: &mut Context,
+    step: &Step,
+    plan: &AlignPlan,
+    mut output: Output,
+) -> Result<SharedTable> {
     let bits = output.first_mut().and_then(Vec::pop);
-    let valid = bits.map(|[first, second]| first.into_column(second));
-    let Some(Ok(Column::Bits(valid))) = valid else {
+    let flags = bits.map(|[first, second]| first.into_column(second));
+    let Some(Ok(Column::Bits(flags))) = flags else {
         return Err(invalid("no validity bits".to_owned()));
     };
-    let columns = output
+    let mut columns: Vec<Column> = output
         .into_iter()
         .flatten()
         .map(|[first, second]| first.into_column(second))
         .collect::<Result<_>>()?;
-    Ok(SharedTable { columns, valid })
+    if plan.kind != AlignKind::Left {
+        let valid = flags;
+        return Ok(SharedTable { columns, valid });
+    }
+    let valid = flags.bit_range(0, 1);
+    let matched = Column::Bits(valid.clone());
+    // What an unmatched row is paired with must not be read as its partner.
+    let second = SharedTable {
+        columns: columns.split_off(plan.owners[0].columns.len()),
+        valid,
+    };
+    let second = second.clear_invalid(ctx, &step.narrow("gate"))?;
+    columns.extend(second.columns);
+    columns.push(matched);
+    Ok(SharedTable {
+        columns,
+        valid: flags.bit_range(1, 1),
+    })
 }
 
 /// An owner that does not compute: hands over its rows and is done.
@@ -87,8 +116,17 @@ pub fn align_input_owner(
     table: OwnerTable,
     secrets: &OwnerSecrets,
 ) -> Result<()> {
-    plan.validate(computing)?;
+    validate(plan, computing)?;
     hand_over(link, step, plan, table, secrets)
+}
+
+/// A plan without groups: these are another protocol.
+fn validate(plan: &AlignPlan, computing: &[Participant; 3]) -> Result<()> {
+    plan.validate(computing)?;
+    match plan.kind {
+        AlignKind::Groups => Err(invalid("groups without a group plan".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// A computing owner.
@@ -100,7 +138,7 @@ fn owner(
     secrets: &OwnerSecrets,
 ) -> Result<Output> {
     let computing = ctx.participants();
-    plan.validate(&computing)?;
+    validate(plan, &computing)?;
     hand_over(ctx.link(), step, plan, table, secrets)?;
     let me = ctx.link().me();
     let rows = plan.rows();
@@ -180,11 +218,11 @@ fn owner(
 /// The neutral party. `private` is known to it alone.
 fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> Result<Output> {
     let computing = ctx.participants();
-    plan.validate(&computing)?;
+    validate(plan, &computing)?;
     if ctx.link().me() != plan.neutral {
         return Err(invalid("not the neutral party".to_owned()));
     }
-    let Taken { tags, payloads } = take_all(ctx.link(), step, plan)?;
+    let Taken { tags, payloads, .. } = take_rows(ctx.link(), step, plan, None)?;
     ctx.report(step, plan.rows());
     ctx.check()?;
     let mut random = stream(private, &step.narrow("pairing"));
@@ -196,6 +234,7 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
         })?;
     drop(tags);
     let Pairing { positions, matched } = pairing;
+    let matched = matched.extended(plan.kind.flag_bits());
     for (index, (owner, positions)) in plan.owners.iter().zip(&positions).enumerate() {
         if !plan.handed_over(index).is_empty() {
             let step = step.at("owner", index);
@@ -240,7 +279,11 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
 }
 
 /// The computing party that is neither neutral nor the mask holder.
-fn outsider(plan: &AlignPlan, computing: [Participant; 3], holder: Participant) -> Participant {
+pub(super) fn outsider(
+    plan: &AlignPlan,
+    computing: [Participant; 3],
+    holder: Participant,
+) -> Participant {
     computing
         .into_iter()
         .find(|&party| party != plan.neutral && party != holder)
@@ -248,15 +291,23 @@ fn outsider(plan: &AlignPlan, computing: [Participant; 3], holder: Participant) 
 }
 
 /// What the owners handed over: `tags[owner][row]`, `payloads[owner][column]`.
-struct Taken {
-    tags: Vec<Vec<u128>>,
-    payloads: Vec<Vec<ClearColumn>>,
+pub(super) struct Taken {
+    pub(super) tags: Vec<Vec<u128>>,
+    pub(super) payloads: Vec<Vec<ClearColumn>>,
+    /// The groups of one owner's rows.
+    pub(super) groups: Vec<u32>,
 }
 
-/// Takes all owners' rows.
+/// Takes all owners' rows; those of the owner `grouped` come with their groups.
 ///
 /// Frames are taken from the owners in turn, so that nobody's rows queue up.
-fn take_all(link: &mut dyn Link, step: &Step, plan: &AlignPlan) -> Result<Taken> {
+pub(super) fn take_rows(
+    link: &mut dyn Link,
+    step: &Step,
+    plan: &AlignPlan,
+    grouped: Option<usize>,
+) -> Result<Taken> {
+    let mut groups = Vec::new();
     let mut tags = Vec::new();
     let mut payloads = Vec::new();
     let mut frames = Vec::new();
@@ -282,17 +333,27 @@ fn take_all(link: &mut dyn Link, step: &Step, plan: &AlignPlan) -> Result<Taken>
             let mut frame = vec![0; rows * TAG_BYTES];
             link.recv_into(from, &step.at("tags", chunk), &mut frame)?;
             unpack_tags(&frame, &mut tags[index]);
+            if grouped == Some(index) {
+                let before = groups.len();
+                groups.resize(before + rows, 0_u32);
+                let frame = groups[before..].as_mut_bytes();
+                link.recv_into(from, &step.at("groups", chunk), frame)?;
+            }
             let payload_step = step.at("payload", chunk);
             for column in &mut payloads[index] {
                 column.append_received(rows, link, from, &payload_step)?;
             }
         }
     }
-    Ok(Taken { tags, payloads })
+    Ok(Taken {
+        tags,
+        payloads,
+        groups,
+    })
 }
 
 /// The masks of one column, as its owner draws them frame by frame.
-fn masks_by_row(kind: ColumnKind, rows: usize, masks: &mut Stream) -> ClearColumn {
+pub(super) fn masks_by_row(kind: ColumnKind, rows: usize, masks: &mut Stream) -> ClearColumn {
     let mut all = ClearColumn::with_capacity(kind, rows);
     for range in chunks(rows) {
         all.append_random(range.len(), masks);

@@ -10,6 +10,7 @@
 //! | `matching`, `pairing` | what the neutral party does with tags |
 //! | `reshare` | from two halves to a replicated sharing |
 //! | `align` | the protocol, for each kind of participant |
+//! | `grouped` | sums by group over what matches |
 //! | [`ecdh`] | intersection of two parties without a third |
 //!
 //! Knows nothing of SQL or of what a key means.
@@ -17,6 +18,7 @@
 mod align;
 mod dummies;
 pub mod ecdh;
+mod grouped;
 mod matching;
 mod owner;
 mod pairing;
@@ -28,4 +30,5 @@ mod tests;
 
 pub use align::{align_input_owner, align_neutral, align_owner};
 pub use dummies::Dummies;
-pub use plan::{AlignPlan, OwnerPlan, OwnerSecrets, OwnerTable};
+pub use grouped::{GroupPlan, Groups, group_input_owner, group_neutral, group_owner};
+pub use plan::{AlignKind, AlignPlan, OwnerPlan, OwnerSecrets, OwnerTable};

@@ -3,12 +3,14 @@
 
 use super::matching::{TagHash, match_tags};
 use super::plan::{
-    AlignPlan, OPERATOR, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
+    AlignKind, AlignPlan, OPERATOR, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid,
+    stream,
 };
 use crate::error::{Error, Result};
 use crate::input::{ClearColumn, Component};
-use crate::net::{Link, Step};
+use crate::net::{Link, Participant, Step};
 use crate::prss::Stream;
+use zerocopy::IntoBytes;
 
 /// Checks the table, then sends it: per frame of rows the tags and every column minus its mask.
 ///
@@ -22,48 +24,109 @@ pub(super) fn hand_over(
     secrets: &OwnerSecrets,
 ) -> Result<()> {
     let index = plan.index_of(link.me())?;
-    let owner = &plan.owners[index];
-    let OwnerTable { tags, columns } = table;
-    let rows = tags.len();
-    check(plan, index, rows, &columns)?;
+    let prepared = Prepared::new(step, plan, index, table, secrets)?;
+    prepared.send(link, step, plan, secrets, None)
+}
 
-    let mut private = stream(&secrets.private, &step.narrow("order"));
-    let mut key = [0; 4];
-    private.fill(&mut key);
-    let tags = [tags];
-    match_tags(&tags, TagHash::new(key)).map_err(|_| Error::DuplicateKey)?;
-    let [mut tags] = tags;
+/// An owner's rows, dummies and padding rows, ready to be sent.
+pub(super) struct Prepared {
+    index: usize,
+    /// Real rows, then dummies, then padding.
+    tags: Vec<u128>,
+    /// Columns of the real rows and, for the flags, dummies.
+    columns: Vec<ClearColumn>,
+    /// How many dummies are common to all; they follow the real rows.
+    pub(super) dummies: usize,
+    /// The row at each place: the permutation that mixes them.
+    pub(super) order: Vec<u32>,
+    /// The rest of the owner's private randomness.
+    pub(super) private: Stream,
+}
 
-    // Real rows, then dummies, then padding; the permutation mixes them.
-    let dummies = add_dummies(plan, index, step, secrets, &mut tags);
-    let padding = owner.padded_rows - tags.len();
-    tags.extend(private.words::<u128>(padding));
-    let order = private.permutation(owner.padded_rows);
-
-    let mut handed = columns;
-    if index == 0 {
-        handed.push(dummy_bits(rows, dummies));
-    }
-    let mut masks: Vec<Stream> = (0..handed.len())
-        .map(|column| {
-            let place = Place {
-                owner: index,
-                column,
-            };
-            secrets.masks(owner.mask_holder, step, place)
-        })
-        .collect::<Result<_>>()?;
-    let rows_step = step.at("owner", index);
-    for (chunk, range) in chunks(owner.padded_rows).enumerate() {
-        let order = &order[range];
-        let bytes = pack_tags(&tags, order);
-        link.send(plan.neutral, &rows_step.at("tags", chunk), &bytes)?;
-        let payload_step = rows_step.at("payload", chunk);
-        for (column, masks) in handed.iter().zip(&mut masks) {
-            let mut masked = column.gather(order).into_component();
-            masked.sub(&Component::random(column.kind(), order.len(), masks));
-            link.send(plan.neutral, &payload_step, masked.as_bytes())?;
+impl Prepared {
+    /// Checks the table of owner `index` and draws dummies, padding and order.
+    pub(super) fn new(
+        step: &Step,
+        plan: &AlignPlan,
+        index: usize,
+        table: OwnerTable,
+        secrets: &OwnerSecrets,
+    ) -> Result<Self> {
+        let OwnerTable { tags, mut columns } = table;
+        let rows = tags.len();
+        check(plan, index, rows, &columns)?;
+        let mut private = stream(&secrets.private, &step.narrow("order"));
+        let mut key = [0; 4];
+        private.fill(&mut key);
+        let tags = [tags];
+        match_tags(&tags, TagHash::new(key)).map_err(|_| Error::DuplicateKey)?;
+        let [mut tags] = tags;
+        let padded = plan.owners[index].padded_rows;
+        let dummies = add_dummies(plan, index, step, secrets, &mut tags);
+        let padding = padded - tags.len();
+        tags.extend(private.words::<u128>(padding));
+        let order = private.permutation(padded);
+        if plan.handed_over(index).len() > columns.len() {
+            columns.push(flags(plan.kind, rows, dummies));
         }
+        Ok(Self {
+            index,
+            tags,
+            columns,
+            dummies,
+            order,
+            private,
+        })
+    }
+
+    /// Sends it all, with the group of each row if there are groups.
+    pub(super) fn send(
+        &self,
+        link: &mut dyn Link,
+        step: &Step,
+        plan: &AlignPlan,
+        secrets: &OwnerSecrets,
+        groups: Option<&[u32]>,
+    ) -> Result<()> {
+        let owner = &plan.owners[self.index];
+        let mut masks: Vec<Stream> = (0..self.columns.len())
+            .map(|column| {
+                let place = Place {
+                    owner: self.index,
+                    column,
+                };
+                secrets.masks(owner.mask_holder, step, place)
+            })
+            .collect::<Result<_>>()?;
+        let step = step.at("owner", self.index);
+        for (chunk, range) in chunks(owner.padded_rows).enumerate() {
+            let order = &self.order[range];
+            let bytes = pack_tags(&self.tags, order);
+            link.send(plan.neutral, &step.at("tags", chunk), &bytes)?;
+            if let Some(groups) = groups {
+                let groups: Vec<u32> = order.iter().map(|&row| groups[row as usize]).collect();
+                link.send(plan.neutral, &step.at("groups", chunk), groups.as_bytes())?;
+            }
+            let step = step.at("payload", chunk);
+            send_masked(link, plan.neutral, &step, &self.columns, &mut masks, order)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends the rows at `order` of every column, minus its mask.
+pub(super) fn send_masked(
+    link: &mut dyn Link,
+    to: Participant,
+    step: &Step,
+    columns: &[ClearColumn],
+    masks: &mut [Stream],
+    order: &[u32],
+) -> Result<()> {
+    for (column, masks) in columns.iter().zip(masks) {
+        let mut masked = column.gather(order).into_component();
+        masked.sub(&Component::random(column.kind(), order.len(), masks));
+        link.send(to, step, masked.as_bytes())?;
     }
     Ok(())
 }
@@ -116,11 +179,15 @@ fn check(plan: &AlignPlan, index: usize, rows: usize, columns: &[ClearColumn]) -
     Ok(())
 }
 
-/// One bit a row: is it a dummy common to all? Rows past the end count as zero.
-fn dummy_bits(rows: usize, dummies: usize) -> ClearColumn {
-    let mut words = vec![0; rows];
-    words.resize(rows + dummies, 1);
-    ClearColumn::Bits { width: 1, words }
+/// The first owner's flags. Rows past the end count as zero.
+fn flags(kind: AlignKind, rows: usize, dummies: usize) -> ClearColumn {
+    let (row, dummy) = kind.flags();
+    let mut words = vec![row; rows];
+    words.resize(rows + dummies, dummy);
+    ClearColumn::Bits {
+        width: kind.flag_bits(),
+        words,
+    }
 }
 
 /// The tags at `order`, truncated, [`TAG_BYTES`] bytes each.

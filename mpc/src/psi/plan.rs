@@ -32,6 +32,45 @@ pub struct AlignPlan {
     pub neutral: Participant,
     /// Dummy matches.
     pub dummies: Dummies,
+    /// Which rows come out.
+    pub kind: AlignKind,
+}
+
+/// Which rows an aligned join keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlignKind {
+    /// Keys that all owners have: as many rows as the smallest owner has after padding.
+    Inner,
+    /// All rows of the first of two owners, the second's columns where the key matches.
+    Left,
+    /// The first owner's rows whose key all others have; others have no columns.
+    Semi,
+    /// The first owner's rows whose key not all others have; others have no columns.
+    Anti,
+    /// No rows: what a [`GroupPlan`](super::GroupPlan) sums over.
+    Groups,
+}
+
+impl AlignKind {
+    /// Bits that the first owner hands over for each row; the neutral party adds its match bit to the
+    /// lowest.
+    pub(super) fn flag_bits(self) -> usize {
+        match self {
+            Self::Groups => 0,
+            Self::Left => 2,
+            _ => 1,
+        }
+    }
+
+    /// The flags of a row of the first owner's, and those of a dummy common to all; a padding row has
+    /// none.
+    pub(super) fn flags(self) -> (u64, u64) {
+        match self {
+            Self::Inner | Self::Semi | Self::Groups => (0, 1),
+            Self::Left => (2, 1),
+            Self::Anti => (1, 1),
+        }
+    }
 }
 
 /// The public description of one owner's table.
@@ -150,21 +189,24 @@ impl AlignPlan {
         self.dummies.headroom(self.owners.len())
     }
 
-    /// P: rows of the output.
+    /// P: rows of the output. Of an inner join those of the smallest owner, else those of the first.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.owners
-            .iter()
-            .map(|owner| owner.padded_rows)
-            .min()
-            .unwrap_or(0)
+        let sizes = self.owners.iter().map(|owner| owner.padded_rows);
+        let rows = match self.kind {
+            AlignKind::Inner | AlignKind::Groups => sizes.min(),
+            AlignKind::Left | AlignKind::Semi | AlignKind::Anti => sizes.take(1).min(),
+        };
+        rows.unwrap_or(0)
     }
 
-    /// The columns that `owner` hands over: its payload and, of the first owner, the dummy bit.
+    /// The columns that `owner` hands over: its payload and, of the first owner, the flags.
     pub(super) fn handed_over(&self, owner: usize) -> Vec<ColumnKind> {
         let mut kinds = self.owners[owner].columns.clone();
-        if owner == 0 {
-            kinds.push(ColumnKind::Bits { width: 1 });
+        if owner == 0 && self.kind != AlignKind::Groups {
+            kinds.push(ColumnKind::Bits {
+                width: self.kind.flag_bits(),
+            });
         }
         kinds
     }
@@ -201,6 +243,21 @@ impl AlignPlan {
                 .all(|&who| who == self.neutral || is_owner(who)),
             "two owners must be computing parties",
         )?;
+        let others = self.owners.iter().skip(1);
+        match self.kind {
+            AlignKind::Inner | AlignKind::Groups => {}
+            AlignKind::Left => {
+                rule(count == 2, "a left join of more than two owners")?;
+                rule(
+                    others.clone().all(|o| o.padded_rows >= self.rows()),
+                    "a left join whose second owner's padded size is below the first's",
+                )?;
+            }
+            AlignKind::Semi | AlignKind::Anti => rule(
+                others.clone().all(|owner| owner.columns.is_empty()),
+                "a semi or anti join with columns of another owner than the first",
+            )?,
+        }
         let all = self.owners.iter().map(|owner| owner.padded_rows);
         let all = all.fold(0_usize, usize::saturating_add);
         rule(all <= MAX_ROWS, "more rows than tags can tell apart")?;
@@ -261,6 +318,7 @@ mod tests {
             owners,
             neutral: Participant(2),
             dummies: Dummies::NONE,
+            kind: AlignKind::Inner,
         };
         let computing = [0, 1, 2].map(Participant);
         assert!(
@@ -284,6 +342,19 @@ mod tests {
         ] {
             assert!(plan(owners).validate(&computing).is_err());
         }
+        for kind in [AlignKind::Left, AlignKind::Semi, AlignKind::Anti] {
+            let mut other = plan(vec![owner(0, 1), owner(1, 0)]);
+            other.kind = kind;
+            assert!(other.validate(&computing).is_ok());
+            match kind {
+                AlignKind::Left => other.owners[1].padded_rows = 9,
+                _ => other.owners[1].columns.push(ColumnKind::Arith64),
+            }
+            assert!(other.validate(&computing).is_err());
+        }
+        let mut three = plan(vec![owner(3, 1), owner(0, 1), owner(1, 0)]);
+        three.kind = AlignKind::Left;
+        assert!(three.validate(&computing).is_err());
         let mut tight = plan(vec![owner(0, 1), owner(1, 0)]);
         tight.dummies = Dummies::new(1, 1, 30).unwrap();
         assert!(tight.validate(&computing).is_err());

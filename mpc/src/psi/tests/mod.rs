@@ -6,7 +6,8 @@ mod join;
 mod views;
 
 use super::align::{align_input_owner, align_neutral, align_owner};
-use super::plan::{AlignPlan, OwnerPlan, OwnerSecrets, OwnerTable};
+use super::grouped::{GroupPlan, Groups, group_input_owner, group_neutral, group_owner};
+use super::plan::{AlignKind, AlignPlan, OwnerPlan, OwnerSecrets, OwnerTable};
 use super::tag::Tagger;
 use super::{Dummies, plan};
 use crate::context::Context;
@@ -77,32 +78,83 @@ fn run_over(
     tables: &[OwnerTable],
 ) -> BTreeMap<u8, End> {
     let step = Step::new("join");
+    run_parts(links, run, |part, me| {
+        let table = plan.index_of(me).ok().map(|index| tables[index].clone());
+        match (part, table) {
+            (Part::Computing(ctx), Some(table)) => {
+                align_owner(ctx, &step, plan, table, &secrets(run, me.0)).map(Some)
+            }
+            (Part::Computing(ctx), None) => {
+                align_neutral(ctx, &step, plan, &seed(run, "neutral")).map(Some)
+            }
+            (Part::Alone(link), Some(table)) => {
+                let secrets = secrets(run, me.0);
+                align_input_owner(link, &step, plan, &COMPUTING, table, &secrets).map(|()| None)
+            }
+            (Part::Alone(_), None) => Ok(None),
+        }
+    })
+}
+
+/// Runs one grouped alignment.
+fn run_groups(
+    links: Vec<MemoryLink>,
+    run: u64,
+    plan: &GroupPlan,
+    tables: &[OwnerTable],
+    groups: &Groups,
+) -> BTreeMap<u8, End> {
+    let step = Step::new("join");
+    run_parts(links, run, |part, me| {
+        let index = plan.align.index_of(me).ok();
+        let table = index.map(|index| tables[index].clone());
+        let groups = (index == Some(plan.by)).then(|| groups.clone());
+        match (part, table) {
+            (Part::Computing(ctx), Some(table)) => {
+                let secrets = secrets(run, me.0);
+                group_owner(ctx, &step, plan, table, groups, &secrets).map(Some)
+            }
+            (Part::Computing(ctx), None) => {
+                group_neutral(ctx, &step, plan, &seed(run, "neutral")).map(Some)
+            }
+            (Part::Alone(link), Some(table)) => {
+                let secrets = secrets(run, me.0);
+                group_input_owner(link, &step, plan, &COMPUTING, table, groups, &secrets)
+                    .map(|()| None)
+            }
+            (Part::Alone(_), None) => Ok(None),
+        }
+    })
+}
+
+/// What a participant works with.
+enum Part<'p> {
+    Computing(&'p mut Context),
+    Alone(&'p mut dyn Link),
+}
+
+/// Runs every participant in a thread, its link recorded.
+fn run_parts(
+    links: Vec<MemoryLink>,
+    run: u64,
+    protocol: impl Fn(Part<'_>, Participant) -> Result<Option<SharedTable>> + Sync,
+) -> BTreeMap<u8, End> {
+    let protocol = &protocol;
     std::thread::scope(|scope| {
         let threads: Vec<_> = links
             .into_iter()
             .map(|link| {
-                let step = &step;
                 scope.spawn(move || {
                     let view = View::default();
                     let me = link.me();
                     let mut link: Box<dyn Link> = Box::new(Recording::new(link, &view));
-                    let table = plan.index_of(me).ok().map(|index| tables[index].clone());
                     let output = if COMPUTING.contains(&me) {
                         let mut ctx = context(run, link);
-                        let output = match table {
-                            Some(table) => {
-                                align_owner(&mut ctx, step, plan, table, &secrets(run, me.0))
-                            }
-                            None => align_neutral(&mut ctx, step, plan, &seed(run, "neutral")),
-                        };
+                        let output = protocol(Part::Computing(&mut ctx), me);
                         link = ctx.into_link();
-                        output.map(Some)
-                    } else if let Some(table) = table {
-                        let secrets = secrets(run, me.0);
-                        align_input_owner(&mut *link, step, plan, &COMPUTING, table, &secrets)
-                            .map(|()| None)
+                        output
                     } else {
-                        Ok(None)
+                        protocol(Part::Alone(&mut *link), me)
                     };
                     let end = End {
                         output,
@@ -161,13 +213,16 @@ fn reconstruct(parties: &[&Column]) -> ClearColumn {
     }
 }
 
-/// Opens the output: (columns of all owners in plan order, validity per row).
-fn open(plan: &AlignPlan, ends: &BTreeMap<u8, End>) -> (Vec<ClearColumn>, Vec<bool>) {
+/// Opens an output of `rows` rows: (columns, validity per row).
+fn open(rows: usize, ends: &BTreeMap<u8, End>) -> (Vec<ClearColumn>, Vec<bool>) {
+    for (who, end) in ends {
+        assert!(end.output.is_ok(), "#{who}: {:?}", end.output);
+    }
     let tables: Vec<&SharedTable> = COMPUTING
         .iter()
         .map(|party| ends[&party.0].output.as_ref().unwrap().as_ref().unwrap())
         .collect();
-    let count = plan.owners.iter().map(|owner| owner.columns.len()).sum();
+    let count = tables[0].columns.len();
     let columns = (0..count)
         .map(|index| {
             let parties: Vec<&Column> = tables.iter().map(|table| &table.columns[index]).collect();
@@ -177,7 +232,7 @@ fn open(plan: &AlignPlan, ends: &BTreeMap<u8, End>) -> (Vec<ClearColumn>, Vec<bo
     let valid: Vec<Column> = tables
         .iter()
         .map(|table| {
-            assert_eq!(table.rows(), plan.rows());
+            assert_eq!(table.rows(), rows);
             table.check("test").unwrap();
             Column::Bits(table.valid.clone())
         })
@@ -210,6 +265,7 @@ fn plan_of(owners: &[(u8, u8, usize, &[ColumnKind])], dummies: Dummies) -> Align
             .collect(),
         neutral: NEUTRAL,
         dummies,
+        kind: AlignKind::Inner,
     }
 }
 

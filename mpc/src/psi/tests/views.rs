@@ -142,7 +142,7 @@ fn no_key_and_no_value_crosses() {
     }
     assert_eq!(bytes as u64, traffic_formula(&plan));
     // The canaries are found where they should be: in the opened result.
-    let (columns, valid) = open(&plan, &ends);
+    let (columns, valid) = open(plan.rows(), &ends);
     assert_eq!(valid.iter().filter(|&&v| v).count(), 2);
     assert!(shown(&columns).contains(&canary_value.to_string()));
 }
@@ -166,7 +166,7 @@ fn the_neutral_party_sees_the_noisy_number_of_matches() {
         let matches = counts.values().filter(|&&n| n == 2).count();
         assert!((10..=10 + plan.dummies.most()).contains(&matches));
         seen.insert(matches);
-        let (_, valid) = open(&plan, &ends);
+        let (_, valid) = open(plan.rows(), &ends);
         assert_eq!(valid.iter().filter(|&&v| v).count(), 10);
     }
     assert!(seen.len() > 3);
@@ -187,7 +187,7 @@ fn every_overlap_of_three_owners_is_noisy() {
             columns: vec![],
         });
         let ends = run(number, &plan, &tables);
-        assert!(open(&plan, &ends).1.iter().all(|valid| !valid));
+        assert!(open(plan.rows(), &ends).1.iter().all(|valid| !valid));
         let mut holders: BTreeMap<Vec<u8>, Vec<Participant>> = BTreeMap::new();
         for frame in &ends[&2].view {
             if frame.step.path().contains("tags") {
