@@ -1,6 +1,6 @@
 //! Bit logic on columns. Costs are bits sent per row and party, and rounds.
 
-use super::gates::{Gates, cross};
+use super::gates::{Gates, One, cross};
 use super::{one_bit, same_rows, same_shape};
 use crate::context::Context;
 use crate::error::Result;
@@ -92,8 +92,45 @@ pub fn select(
 /// As [`and`].
 pub fn equal(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
     same_shape("equal", x, y)?;
-    let same = x.xor(y).not(ctx.role());
-    all_bits(ctx, step, same)
+    let (width, words, half) = (x.width(), x.words(), x.width() / 2);
+    if half == 0 {
+        return Ok(x.xor(y).not(ctx.role()));
+    }
+    // The tree's first level reads both sides; no plane of agreements is made.
+    let one = One::of(ctx.role());
+    let mut gates = Gates::new(ctx, step)?;
+    let (mut a, mut b) = (vec![0; half * words], vec![0; half * words]);
+    gates.round(ctx, words, &mut a, &mut b, |segment, offset, tile| {
+        let low = segment * words + offset;
+        let high = low + half * words;
+        let n = tile.len();
+        let sides = |from: usize| {
+            let at = from..from + n;
+            (
+                &x.a[at.clone()],
+                &y.a[at.clone()],
+                &x.b[at.clone()],
+                &y.b[at],
+            )
+        };
+        let ((xa, ya, xb, yb), (ua, va, ub, vb)) = (sides(low), sides(high));
+        for i in 0..n {
+            tile[i] ^= cross(
+                xa[i] ^ ya[i] ^ one.a,
+                xb[i] ^ yb[i] ^ one.b,
+                ua[i] ^ va[i] ^ one.a,
+                ub[i] ^ vb[i] ^ one.b,
+            );
+        }
+    })?;
+    let odd = x
+        .bit_range(2 * half, width % 2)
+        .xor(&y.bit_range(2 * half, width % 2));
+    let odd = odd.not(ctx.role());
+    a.extend(odd.a);
+    b.extend(odd.b);
+    let left = BitColumn::make(width - half, x.rows(), a, b);
+    fold_all(ctx, gates, left)
 }
 
 /// Whether rows equal a public constant of `width` bits (lowest word first). Cost as [`equal`].
@@ -146,9 +183,13 @@ pub fn any_row(ctx: &mut Context, step: &Step, flag: &BitColumn) -> Result<BitCo
 
 /// Whether all bits of a row are set: a tree that halves the planes.
 fn all_bits(ctx: &mut Context, step: &Step, x: BitColumn) -> Result<BitColumn> {
+    let gates = Gates::new(ctx, step)?;
+    fold_all(ctx, gates, x)
+}
+
+fn fold_all(ctx: &mut Context, mut gates: Gates<'_>, x: BitColumn) -> Result<BitColumn> {
     let (rows, words) = (x.rows(), x.words());
     let mut width = x.width();
-    let mut gates = Gates::new(ctx, step)?;
     let (mut a, mut b) = (x.a, x.b);
     while width > 1 {
         let half = width / 2;

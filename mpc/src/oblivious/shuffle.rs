@@ -509,28 +509,34 @@ fn sub_from<G: Group>(out: &mut [G::Element], x: &[G::Element]) {
 
 /// Row `j` of the result is row `index[j]` of `source`.
 pub(crate) fn gather<T: Word>(source: &[T], index: &[u32], stride: usize) -> Vec<T> {
+    let mut out = Vec::new();
+    gather_into(source, index, stride, &mut out);
+    out
+}
+
+/// As [`gather`], in memory that is there.
+pub(crate) fn gather_into<T: Word>(source: &[T], index: &[u32], stride: usize, out: &mut Vec<T>) {
+    out.clear();
+    out.reserve(index.len() * stride);
     match stride {
-        1 => index.iter().map(|&i| source[i as usize]).collect(),
-        2 => gather_fixed::<T, 2>(source, index),
-        3 => gather_fixed::<T, 3>(source, index),
+        1 => out.extend(index.iter().map(|&i| source[i as usize])),
+        2 => gather_fixed::<T, 2>(source, index, out),
+        3 => gather_fixed::<T, 3>(source, index, out),
         _ => {
-            let mut out = Vec::with_capacity(index.len() * stride);
             for &i in index {
                 let at = i as usize * stride;
                 out.extend_from_slice(&source[at..at + stride]);
             }
-            out
         }
     }
 }
 
-fn gather_fixed<T: Word, const N: usize>(source: &[T], index: &[u32]) -> Vec<T> {
-    let mut out = vec![T::default(); index.len() * N];
-    for (row, &i) in out.chunks_exact_mut(N).zip(index) {
-        let at = i as usize * N;
-        row.copy_from_slice(&source[at..at + N]);
+fn gather_fixed<T: Word, const N: usize>(source: &[T], index: &[u32], out: &mut Vec<T>) {
+    out.resize(index.len() * N, T::default());
+    let rows = source.as_chunks::<N>().0;
+    for (out, &i) in out.as_chunks_mut::<N>().0.iter_mut().zip(index) {
+        *out = rows[i as usize];
     }
-    out
 }
 
 /// First gather by `first`, then by `second`.

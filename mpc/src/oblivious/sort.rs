@@ -16,7 +16,7 @@
 mod probe;
 pub(super) mod radix;
 
-use super::shuffle::{Permutation, Shuffle, gather, permute_table};
+use super::shuffle::{Permutation, Shuffle, gather_into, permute_table};
 use probe::{LARGE, PIVOTS, Probe};
 
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
@@ -210,6 +210,8 @@ struct Quicksort {
     records: Records,
     /// The shuffled row at each position.
     order: Vec<u32>,
+    /// Room for records that move.
+    spare: Vec<u64>,
     /// Positions from here on need no order.
     limit: usize,
     /// What is being compared.
@@ -223,6 +225,7 @@ impl Quicksort {
         Self {
             records,
             order: (0_u32..).take(rows).collect(),
+            spare: Vec::new(),
             limit,
             left: Planes::default(),
             right: Planes::default(),
@@ -438,8 +441,10 @@ impl Quicksort {
             }
         }
         self.order = gathered.iter().map(|&g| self.order[g as usize]).collect();
-        self.records.a = gather(&self.records.a, &gathered, self.records.stride);
-        self.records.b = gather(&self.records.b, &gathered, self.records.stride);
+        for words in [&mut self.records.a, &mut self.records.b] {
+            gather_into(words, &gathered, self.records.stride, &mut self.spare);
+            std::mem::swap(words, &mut self.spare);
+        }
         left
     }
 
@@ -479,15 +484,16 @@ struct Search {
 /// sorted pivots begin.
 fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
     let mut base = 0;
-    let mut out = Vec::new();
+    // By size, then by the number of pivots, which is a power of 2 less 1.
+    let mut classes: [[Vec<(Partition, usize)>; 7]; 2] = Default::default();
     for &p in partitions {
         if p.is_searched() {
-            out.push((p, base));
+            let power = (p.pivots + 1).trailing_zeros() as usize;
+            classes[usize::from(!p.is_large())][6 - power].push((p, base));
         }
         base += p.pivots;
     }
-    out.sort_by_key(|(p, _)| (!p.is_large(), std::cmp::Reverse(p.pivots)));
-    out
+    classes.into_iter().flatten().flatten().collect()
 }
 
 /// Planes of some records; the memory is kept from one use to the next.
