@@ -45,7 +45,7 @@ fn every_protocol_runs_checked_and_prints_one_line_a_run() {
             let sent = line["bytes_sent"].as_array().unwrap().len();
             let due = match line["bench"].as_str().unwrap() {
                 "psi-ecdh" => 2,
-                "join-aligned" => participants,
+                "join-aligned" | "join-grouped" => participants,
                 _ => 3,
             };
             assert_eq!(sent, due, "{line}");

@@ -2,7 +2,7 @@
 //! watch or stop. Knows no protocol.
 
 use crate::error::{Error, Misbehaviour, Result};
-use crate::net::{Link, LinkProfile, Participant, Step};
+use crate::net::{Link, LinkProfile, Participant, Step, Traffic};
 use crate::prss::{Pair, Prss, Stream};
 use crate::ring::{Ring, Word};
 use crate::share::Role;
@@ -22,6 +22,8 @@ pub struct Context {
     profile: LinkProfile,
     cancel: Arc<AtomicBool>,
     progress: Option<Progress>,
+    /// Further lanes of this party, each with its own channels and randomness, for [`Self::parallel`].
+    workers: Vec<Context>,
     /// Everything opened, for the tests that it tells nothing.
     #[cfg(test)]
     pub(crate) opened: Vec<u64>,
@@ -61,6 +63,7 @@ impl Context {
             profile,
             cancel,
             progress: None,
+            workers: Vec::new(),
             #[cfg(test)]
             opened: Vec::new(),
         })
@@ -71,6 +74,97 @@ impl Context {
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
         self
+    }
+
+    /// With a thread more for each of `links`, further lanes to the same participants: as many at all
+    /// three parties, in the same order. Their randomness is derived from this context's seeds.
+    ///
+    /// # Errors
+    /// As [`Context::new`].
+    pub fn with_workers(mut self, links: Vec<Box<dyn Link>>) -> Result<Self> {
+        for link in links {
+            let label = format!("lane {}", self.workers.len() + 1);
+            let prss = self.prss.derived(&label);
+            let cancel = Arc::clone(&self.cancel);
+            self.workers.push(Self::new(
+                self.role,
+                self.participants,
+                link,
+                prss,
+                self.profile,
+                cancel,
+            )?);
+        }
+        Ok(self)
+    }
+
+    /// Threads of this party.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        1 + self.workers.len()
+    }
+
+    /// Runs `job` on every part, the parts dealt out to the lanes in turn, each lane's one after the
+    /// other. All parties must deal out as many parts; a part's steps must carry its number.
+    ///
+    /// # Errors
+    /// Those of the jobs: where several fail, one that says more than that a peer is gone.
+    pub(crate) fn parallel<P: Send, R: Send>(
+        &mut self,
+        parts: Vec<P>,
+        job: impl Fn(&mut Self, usize, P) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let parts = parts.into_iter().enumerate();
+        if self.workers.is_empty() {
+            return parts.map(|(index, part)| job(self, index, part)).collect();
+        }
+        let mut hands: Vec<Vec<(usize, P)>> = (0..self.threads()).map(|_| Vec::new()).collect();
+        let lanes = hands.len();
+        for (index, part) in parts {
+            hands[index % lanes].push((index, part));
+        }
+        let run = |lane: &mut Self, hand: Vec<(usize, P)>| -> Result<Vec<(usize, R)>> {
+            let done = hand.into_iter().map(|(index, part)| {
+                let result = job(lane, index, part)?;
+                Ok((index, result))
+            });
+            done.collect()
+        };
+        let mut workers = std::mem::take(&mut self.workers);
+        let results = std::thread::scope(|scope| {
+            let mine = hands.remove(0);
+            let threads: Vec<_> = workers
+                .iter_mut()
+                .zip(hands)
+                .filter(|(_, hand)| !hand.is_empty())
+                .map(|(worker, hand)| scope.spawn(|| run(worker, hand)))
+                .collect();
+            let mut results = vec![run(self, mine)];
+            for thread in threads {
+                results.push(match thread.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+            }
+            results
+        });
+        self.workers = workers;
+        let mut all = Vec::new();
+        let mut failure = None;
+        for result in results {
+            match (result, &failure) {
+                (Ok(done), _) => all.extend(done),
+                (Err(error), None | Some(Error::PeerGone { .. } | Error::Cancelled)) => {
+                    failure = Some(error);
+                }
+                (Err(_), Some(_)) => {}
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
+        }
+        all.sort_unstable_by_key(|(index, _)| *index);
+        Ok(all.into_iter().map(|(_, result)| result).collect())
     }
 
     /// Who I am.
@@ -102,10 +196,31 @@ impl Context {
         &mut *self.link
     }
 
-    /// The channels, given back at the end of a run.
+    /// The channels, given back at the end of a run. Those of further lanes are closed.
     #[must_use]
     pub fn into_link(self) -> Box<dyn Link> {
         self.link
+    }
+
+    /// The channels of all lanes, the first being [`Self::link`].
+    #[must_use]
+    pub fn into_links(self) -> Vec<Box<dyn Link>> {
+        let workers = self.workers.into_iter().map(|worker| worker.link);
+        std::iter::once(self.link).chain(workers).collect()
+    }
+
+    /// What all lanes have sent and received; rounds are those of the lane that had most.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let mut all = self.link.traffic();
+        for worker in &self.workers {
+            let lane = worker.link.traffic();
+            all.bytes_sent += lane.bytes_sent;
+            all.bytes_received += lane.bytes_received;
+            all.messages_sent += lane.messages_sent;
+            all.rounds = all.rounds.max(lane.rounds);
+        }
+        all
     }
 
     /// The randomness common to `pair`, named `step`.
@@ -214,3 +329,17 @@ impl Context {
 
 /// Words of randomness handled at a time, so that masks stay in the first-level cache.
 pub(crate) const TILE: usize = 512;
+
+/// Rows `0..rows` in pieces of at most `most`, as many pieces as threads if that leaves each
+/// [`WORTH_A_THREAD`]. Whole words of planes.
+pub(crate) fn pieces(rows: usize, threads: usize, most: usize) -> Vec<std::ops::Range<usize>> {
+    let share = rows.div_ceil(threads).max(WORTH_A_THREAD);
+    let length = share.min(most).next_multiple_of(64);
+    (0..rows)
+        .step_by(length)
+        .map(|from| from..rows.min(from + length))
+        .collect()
+}
+
+/// Fewer rows are not worth a change of threads.
+pub(crate) const WORTH_A_THREAD: usize = 1 << 12;

@@ -53,6 +53,17 @@ impl Prss {
         }
     }
 
+    /// Seeds of their own for a part of the run: the same at both holders of a seed, independent of every
+    /// stream of these.
+    #[must_use]
+    pub(crate) fn derived(&self, label: &str) -> Self {
+        // No step's path begins with a zero byte.
+        let label = format!("\0{label}");
+        let [prev, next] = &self.seeds;
+        let derive = |seed: &Seed| Seed(*blake3::keyed_hash(&seed.0, label.as_bytes()).as_bytes());
+        Self::new(derive(prev), derive(next))
+    }
+
     /// The stream of this step under the seed of `pair`.
     ///
     /// # Errors

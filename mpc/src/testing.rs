@@ -34,17 +34,37 @@ pub fn three_parties_with<T: Send>(
     profile: LinkProfile,
     protocol: impl Fn(&mut Context) -> Result<T> + Sync,
 ) -> Result<[(T, Traffic); 3]> {
+    three_parties_in(seed, 1, profile, protocol)
+}
+
+/// As [`three_parties_with`], with several threads a party.
+///
+/// # Errors
+/// As [`three_parties`].
+pub fn three_parties_in<T: Send>(
+    seed: u64,
+    threads: usize,
+    profile: LinkProfile,
+    protocol: impl Fn(&mut Context) -> Result<T> + Sync,
+) -> Result<[(T, Traffic); 3]> {
     let links = memory::network(3);
+    let mut workers: [Vec<Box<dyn Link>>; 3] = Default::default();
+    for _ in 1..threads {
+        for (party, link) in workers.iter_mut().zip(memory::network(3)) {
+            party.push(Box::new(link));
+        }
+    }
     let protocol = &protocol;
     let results: Vec<Result<(T, Traffic)>> = std::thread::scope(|scope| {
         let parties: Vec<_> = Role::ALL
             .into_iter()
-            .zip(links)
-            .map(|(role, link)| {
+            .zip(links.into_iter().zip(workers))
+            .map(|(role, (link, workers))| {
                 scope.spawn(move || {
-                    let mut ctx = context(seed, role, Box::new(link), profile)?;
+                    let ctx = context(seed, role, Box::new(link), profile)?;
+                    let mut ctx = ctx.with_workers(workers)?;
                     let out = protocol(&mut ctx)?;
-                    Ok((out, ctx.link().traffic()))
+                    Ok((out, ctx.traffic()))
                 })
             })
             .collect();

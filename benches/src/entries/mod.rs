@@ -75,6 +75,7 @@ pub(crate) const ALL: &[Entry] = &[
     relations::WINDOW,
     relations::JOIN_OBLIVIOUS,
     aligned::JOIN_ALIGNED,
+    aligned::JOIN_GROUPED,
     two_party::PSI_ECDH,
 ];
 
@@ -97,6 +98,14 @@ impl Entry {
             Kind::Three => 3,
             Kind::Owners => (params.owners + 1).max(3),
             Kind::Two => 2,
+        }
+    }
+
+    /// Connections of a pair of participants: one for each thread, where a thread has its own.
+    pub(crate) fn lanes(&self, params: &Params) -> usize {
+        match self.kind {
+            Kind::Two => 1,
+            _ => params.threads,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use veilgate_mpc::net::shaped::{Clock, Schedule, ShapedRead};
 use veilgate_mpc::net::stream::{PeerStreams, ReadHalf, StreamLink};
-use veilgate_mpc::net::{Link, Participant};
+use veilgate_mpc::net::{Link, Participant, Traffic};
 use veilgate_mpc::release::final_share;
 use veilgate_mpc::share::Role;
 use veilgate_mpc::table::SharedTable;
@@ -31,9 +31,12 @@ pub(crate) fn party() -> Result<(), String> {
     say(&listener.local_addr().map_err(text)?.to_string())?;
     let addresses = hear()?.ok_or("no addresses")?;
     let addresses: Vec<SocketAddr> = serde_json::from_str(&addresses).map_err(text)?;
-    let mut lanes = connect(&setup.credentials, &listener, &addresses, 1)?;
-    let pairs = lanes.pop().ok_or("no connections")?;
-    let mut link: Box<dyn Link> = Box::new(link(me, pairs, &setup.params)?);
+    let lanes = entry.lanes(&setup.params);
+    let lanes = connect(&setup.credentials, &listener, &addresses, lanes)?;
+    let mut links: Vec<Box<dyn Link>> = Vec::new();
+    for pairs in lanes {
+        links.push(Box::new(link(me, pairs, &setup.params)?));
+    }
     let mut run = 0;
     while let Some(order) = hear()? {
         if order != "prepare" {
@@ -51,7 +54,7 @@ pub(crate) fn party() -> Result<(), String> {
         if hear()?.as_deref() != Some("go") {
             return Ok(());
         }
-        link = run_once(entry, &setup.params, me, run, job, link)?;
+        links = run_once(entry, &setup.params, me, run, job, links)?;
         run += 1;
     }
     Ok(())
@@ -69,32 +72,39 @@ fn run_once(
     me: usize,
     run: u64,
     job: Job,
-    link: Box<dyn Link>,
-) -> Result<Box<dyn Link>, String> {
-    let before = link.traffic();
+    mut links: Vec<Box<dyn Link>>,
+) -> Result<Vec<Box<dyn Link>>, String> {
+    let before: Vec<Traffic> = links.iter().map(|link| link.traffic()).collect();
     let cpu = process::own_cpu_seconds();
-    let (outcome, mut link) = match job {
+    let outcome = match job {
         Job::Compute(job) => {
             let role = *Role::ALL.get(me).ok_or("no such role")?;
             let seed = params.seed.wrapping_mul(1_000).wrapping_add(run);
-            let mut ctx = context(seed, role, link, params.profile()).map_err(text)?;
+            let first = links.remove(0);
+            let ctx = context(seed, role, first, params.profile()).map_err(text)?;
+            let mut ctx = ctx.with_workers(links).map_err(text)?;
             let outcome = job(&mut ctx).map(|table| End::Share(role, table));
-            (outcome, ctx.into_link())
+            links = ctx.into_links();
+            outcome
         }
-        Job::Alone(job) => {
-            let mut link = link;
-            (job(&mut *link).map(End::Flags), link)
-        }
+        Job::Alone(job) => job(&mut *links[0]).map(End::Flags),
     };
     // Everything sent has left, and the digests of all channels are done: part of every real run.
-    link.digests();
+    for link in &mut links {
+        link.digests();
+    }
     let cpu = process::own_cpu_seconds() - cpu;
-    let after = link.traffic();
+    let (mut bytes_sent, mut rounds) = (0, 0);
+    for (link, before) in links.iter().zip(before) {
+        let after = link.traffic();
+        bytes_sent += after.bytes_sent - before.bytes_sent;
+        rounds = (after.rounds - before.rounds).max(rounds);
+    }
     let mut report = Report {
         error: None,
         cpu_s: cpu,
-        bytes_sent: after.bytes_sent - before.bytes_sent,
-        rounds: after.rounds - before.rounds,
+        bytes_sent,
+        rounds,
         peak_rss_bytes: process::peak_bytes(std::process::id()),
     };
     if let Err(error) = &outcome {
@@ -111,7 +121,7 @@ fn run_once(
     let mut out = std::io::stdout().lock();
     out.write_all(&share).map_err(text)?;
     out.flush().map_err(text)?;
-    Ok(link)
+    Ok(links)
 }
 
 fn say(line: &str) -> Result<(), String> {

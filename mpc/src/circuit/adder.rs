@@ -9,6 +9,7 @@
 
 use super::compare::Comparison;
 use super::gates::{Gates, cross};
+use super::pieces::{Cuttable, cut, on_each};
 use crate::bits::{plane_words, to_planes};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -32,6 +33,11 @@ pub fn a2b<T: Ring>(
         return Err(Error::InvalidInput {
             operator: "a2b",
             what: format!("{bits} bits of a ring of {}", T::BITS),
+        });
+    }
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            a2b(ctx, step, &x.piece(rows), bits)
         });
     }
     let rows = x.rows();
@@ -75,6 +81,11 @@ pub fn a2b<T: Ring>(
 /// `InvalidInput` for different shapes; those of the link.
 pub fn add(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
     super::same_shape("add", x, y)?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            add(ctx, step, &x.piece(rows), &y.piece(rows))
+        });
+    }
     let mut gates = Gates::new(ctx, step)?;
     if prefix_is_cheaper(ctx.profile(), x.width(), x.rows()) {
         prefix_sum(ctx, &mut gates, x, y)
@@ -125,6 +136,11 @@ pub fn b2a<T: Ring>(
         return Err(Error::InvalidInput {
             operator: "b2a",
             what: format!("{} bits for a ring of {bits}", x.width()),
+        });
+    }
+    if let Some(pieces) = cut(ctx, rows) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            b2a(ctx, step, &x.piece(rows), signed)
         });
     }
     let x = x.extended(bits, signed);

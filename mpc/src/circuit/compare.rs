@@ -7,6 +7,7 @@
 //! Schoenmakers, Villegas, PKC 2007). [`Comparison`] chooses `g` by rows and round trip.
 
 use super::gates::{Gates, One, cross};
+use super::pieces::{Cuttable, cut, on_each};
 use super::same_shape;
 use crate::context::Context;
 use crate::error::Result;
@@ -26,6 +27,11 @@ pub fn less_than(
     signed: bool,
 ) -> Result<BitColumn> {
     same_shape("less_than", x, y)?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            less_than(ctx, step, &x.piece(rows), &y.piece(rows), signed)
+        });
+    }
     let mut gates = Gates::new(ctx, step)?;
     let comparison = Comparison::choose(ctx.profile(), x.width(), x.rows());
     let words = x.words();

@@ -13,6 +13,7 @@
 //! simulated from the output shares, which are fresh. Adversary: semi-honest.
 
 use super::one_bit;
+use super::pieces::{Cuttable, cut, on_each};
 use crate::context::Context;
 use crate::error::Result;
 use crate::net::Step;
@@ -25,6 +26,11 @@ use crate::share::{Arith, BitColumn, Role};
 /// `InvalidInput` for a column wider than one bit; those of the link.
 pub fn bit_to_arith<T: Ring>(ctx: &mut Context, step: &Step, flag: &BitColumn) -> Result<Arith<T>> {
     one_bit("bit_to_arith", flag)?;
+    if let Some(pieces) = cut(ctx, flag.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            bit_to_arith(ctx, step, &flag.piece(rows))
+        });
+    }
     let rows = flag.rows();
     let split = step.narrow("split");
     let reshare = step.narrow("reshare");

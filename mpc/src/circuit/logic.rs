@@ -1,6 +1,7 @@
 //! Bit logic on columns. Costs are bits sent per row and party, and rounds.
 
 use super::gates::{Gates, One, cross};
+use super::pieces::{Cuttable, cut, on_each};
 use super::{one_bit, same_rows, same_shape};
 use crate::context::Context;
 use crate::error::Result;
@@ -13,6 +14,11 @@ use crate::share::BitColumn;
 /// `InvalidInput` for different shapes; those of the link.
 pub fn and(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
     same_shape("and", x, y)?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            and(ctx, step, &x.piece(rows), &y.piece(rows))
+        });
+    }
     let mut gates = Gates::new(ctx, step)?;
     let (a, b) = gates.and(ctx, (&x.a, &x.b), (&y.a, &y.b))?;
     Ok(BitColumn::make(x.width(), x.rows(), a, b))
@@ -54,6 +60,11 @@ pub fn and_mask(
 ) -> Result<BitColumn> {
     one_bit("and_mask", flag)?;
     same_rows("and_mask", x.rows(), flag.rows())?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            and_mask(ctx, step, &x.piece(rows), &flag.piece(rows))
+        });
+    }
     let words = x.words();
     let mut gates = Gates::new(ctx, step)?;
     let (mut a, mut b) = (vec![0; x.a.len()], vec![0; x.a.len()]);
@@ -92,6 +103,11 @@ pub fn select(
 /// As [`and`].
 pub fn equal(ctx: &mut Context, step: &Step, x: &BitColumn, y: &BitColumn) -> Result<BitColumn> {
     same_shape("equal", x, y)?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            equal(ctx, step, &x.piece(rows), &y.piece(rows))
+        });
+    }
     let (width, words, half) = (x.width(), x.words(), x.width() / 2);
     if half == 0 {
         return Ok(x.xor(y).not(ctx.role()));

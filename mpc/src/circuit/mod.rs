@@ -13,6 +13,7 @@ mod gates;
 mod logic;
 mod multiply;
 pub mod nullable;
+mod pieces;
 
 pub use adder::{a2b, add, b2a, greater_equal_public, negate, subtract};
 pub use compare::less_than;

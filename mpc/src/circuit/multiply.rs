@@ -3,6 +3,7 @@
 
 use super::convert::bit_to_arith;
 use super::logic::and_mask;
+use super::pieces::{Cuttable, cut, on_each};
 use super::same_rows;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -28,6 +29,11 @@ pub fn multiply<T: Ring>(
     y: &Arith<T>,
 ) -> Result<Arith<T>> {
     same_rows("multiply", x.rows(), y.rows())?;
+    if let Some(pieces) = cut(ctx, x.rows()) {
+        return on_each(ctx, step, pieces, |ctx, step, rows| {
+            multiply(ctx, step, &x.piece(rows), &y.piece(rows))
+        });
+    }
     let mut a: Vec<T> = ctx.zeros_add(step, x.rows())?;
     for (i, z) in a.iter_mut().enumerate() {
         *z = z.plus(cross_arith(x.a[i], x.b[i], y.a[i], y.b[i]));

@@ -17,10 +17,16 @@
 //!
 //! The inverse runs the inverted factors in the other order, with `a` and `c` trading places.
 
+mod compose;
+mod route;
+
+pub(super) use route::Cut;
+use route::{Part, Route};
+
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
-use crate::ring::{Additive, Group, Word, Xor};
+use crate::ring::{Additive, Word, Xor};
 use crate::share::{Arith, BitColumn, Role};
 use crate::table::{Column, SharedTable};
 
@@ -83,8 +89,8 @@ impl Shuffle {
         &self,
         ctx: &mut Context,
         step: &Step,
-        a: &[u64],
-        b: &[u64],
+        a: Vec<u64>,
+        b: Vec<u64>,
         stride: usize,
     ) -> Result<(Vec<u64>, Vec<u64>)> {
         let route = self.route(ctx.role(), Direction::Forth);
@@ -342,7 +348,7 @@ fn move_bits(
     if full > 0 {
         let part = column.bit_range(0, full * 64);
         let (a, b) = part.to_row_words();
-        let (a, b) = route.run::<Xor<u64>>(ctx, &step.narrow("words"), &a, &b, full)?;
+        let (a, b) = route.run::<Xor<u64>>(ctx, &step.narrow("words"), a, b, full)?;
         parts.push(BitColumn::from_row_words(full * 64, rows, &a, &b)?);
     }
     if rest > 0 {
@@ -352,7 +358,7 @@ fn move_bits(
             ..=8 => narrow_lane::<u8>(ctx, &step, route, &a, &b)?,
             9..=16 => narrow_lane::<u16>(ctx, &step, route, &a, &b)?,
             17..=32 => narrow_lane::<u32>(ctx, &step, route, &a, &b)?,
-            _ => route.run::<Xor<u64>>(ctx, &step, &a, &b, 1)?,
+            _ => route.run::<Xor<u64>>(ctx, &step, a, b, 1)?,
         };
         parts.push(BitColumn::from_row_words(rest, rows, &a, &b)?);
     }
@@ -384,159 +390,14 @@ fn narrow_lane<T: Lane>(
     b: &[u64],
 ) -> Result<(Vec<u64>, Vec<u64>)> {
     let cut = |v: &[u64]| v.iter().map(|&w| T::cut(w)).collect::<Vec<T>>();
-    let (a, b) = route.run::<Xor<T>>(ctx, step, &cut(a), &cut(b), 1)?;
+    let (a, b) = route.run::<Xor<T>>(ctx, step, cut(a), cut(b), 1)?;
     let widen = |v: Vec<T>| v.into_iter().map(Into::into).collect();
     Ok((widen(a), widen(b)))
 }
 
-/// Two components of some words.
-type Components<G> = (Vec<<G as Group>::Element>, Vec<<G as Group>::Element>);
-
-/// My part in one passage. `a` knows the first and second factor, `b` the first and third, `c` the
-/// second and third. Gathers compose as `out[j] = in[g[j]]`.
-struct Route {
-    a: Role,
-    b: Role,
-    c: Role,
-    part: Part,
-}
-
-enum Part {
-    /// Both components through the first and second factor.
-    A { both: Vec<u32> },
-    /// One component through the first factor; what arrives through the third.
-    B { first: Vec<u32>, third: Vec<u32> },
-    /// What arrives through the second and third; the second mask through the third.
-    C { both: Vec<u32>, third: Vec<u32> },
-}
-
-/// The component that a pair holds in common.
-fn common(x: Role, y: Role) -> usize {
-    if x.next() == y { y.index() } else { x.index() }
-}
-
-impl Route {
-    /// All words of `x` and `y` (my components, `stride` a row) through the passage.
-    fn run<G: Group>(
-        &self,
-        ctx: &mut Context,
-        step: &Step,
-        x: &[G::Element],
-        y: &[G::Element],
-        stride: usize,
-    ) -> Result<Components<G>> {
-        let (count, me) = (x.len(), ctx.role());
-        let (to_b, to_c, reshare) = (step.narrow("x"), step.narrow("y"), step.narrow("reshare"));
-        let (ab, ac, bc) = (
-            common(self.a, self.b),
-            common(self.a, self.c),
-            common(self.b, self.c),
-        );
-        // My two fresh output components, by index.
-        let (first, second) = match &self.part {
-            Part::A { both } => {
-                let mut sum: Vec<G::Element> = draw(ctx, ab, &to_c, count)?;
-                for ((s, x), y) in sum.iter_mut().zip(x).zip(y) {
-                    *s = G::add(*s, G::add(*x, *y));
-                }
-                let mut out = gather(&sum, both, stride);
-                drop(sum);
-                let mask: Vec<G::Element> = draw(ctx, ac, &to_b, count)?;
-                add_to::<G>(&mut out, &mask);
-                ctx.send(self.b, &to_b, &out)?;
-                drop((out, mask));
-                let with_b = draw(ctx, ab, &reshare, count)?;
-                let with_c = draw(ctx, ac, &reshare, count)?;
-                ((ab, with_b), (ac, with_c))
-            }
-            Part::B { first, third } => {
-                let mut mine = draw::<G::Element>(ctx, ab, &to_c, count)?;
-                let w = if me.index() == bc { x } else { y };
-                for (m, w) in mine.iter_mut().zip(w) {
-                    *m = G::sub(*w, *m);
-                }
-                let mut buffer = gather(&mine, first, stride);
-                ctx.send(self.c, &to_c, &buffer)?;
-                ctx.receive(self.a, &to_b, &mut buffer)?;
-                let mut rest = gather(&buffer, third, stride);
-                let with_a = draw(ctx, ab, &reshare, count)?;
-                sub_from::<G>(&mut rest, &with_a);
-                ctx.send(self.c, &reshare, &rest)?;
-                ctx.receive(self.c, &reshare, &mut buffer)?;
-                add_to::<G>(&mut rest, &buffer);
-                ((ab, with_a), (bc, rest))
-            }
-            Part::C { both, third } => {
-                let mask = draw::<G::Element>(ctx, ac, &to_b, count)?;
-                let mask = gather(&mask, third, stride);
-                let mut buffer = vec![G::Element::default(); count];
-                ctx.receive(self.b, &to_c, &mut buffer)?;
-                let mut rest = gather(&buffer, both, stride);
-                sub_from::<G>(&mut rest, &mask);
-                let with_a = draw(ctx, ac, &reshare, count)?;
-                sub_from::<G>(&mut rest, &with_a);
-                ctx.send(self.b, &reshare, &rest)?;
-                ctx.receive(self.b, &reshare, &mut buffer)?;
-                add_to::<G>(&mut rest, &buffer);
-                ((ac, with_a), (bc, rest))
-            }
-        };
-        Ok(if first.0 == me.index() {
-            (first.1, second.1)
-        } else {
-            (second.1, first.1)
-        })
-    }
-}
-
-/// Random words that the holders of `component` have in common.
-fn draw<T: Word>(ctx: &mut Context, component: usize, step: &Step, count: usize) -> Result<Vec<T>> {
-    let stream = ctx.stream_of_component(component, step)?;
-    Ok(stream.map_or_else(Vec::new, |mut s| s.words(count)))
-}
-
-fn add_to<G: Group>(out: &mut [G::Element], x: &[G::Element]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = G::add(*o, *x);
-    }
-}
-
-fn sub_from<G: Group>(out: &mut [G::Element], x: &[G::Element]) {
-    for (o, x) in out.iter_mut().zip(x) {
-        *o = G::sub(*o, *x);
-    }
-}
-
 /// Row `j` of the result is row `index[j]` of `source`.
-pub(crate) fn gather<T: Word>(source: &[T], index: &[u32], stride: usize) -> Vec<T> {
-    let mut out = Vec::new();
-    gather_into(source, index, stride, &mut out);
-    out
-}
-
-/// As [`gather`], in memory that is there.
-pub(crate) fn gather_into<T: Word>(source: &[T], index: &[u32], stride: usize, out: &mut Vec<T>) {
-    out.clear();
-    out.reserve(index.len() * stride);
-    match stride {
-        1 => out.extend(index.iter().map(|&i| source[i as usize])),
-        2 => gather_fixed::<T, 2>(source, index, out),
-        3 => gather_fixed::<T, 3>(source, index, out),
-        _ => {
-            for &i in index {
-                let at = i as usize * stride;
-                out.extend_from_slice(&source[at..at + stride]);
-            }
-        }
-    }
-}
-
-fn gather_fixed<T: Word, const N: usize>(source: &[T], index: &[u32], out: &mut Vec<T>) {
-    out.resize(index.len() * N, T::default());
-    let rows = source.as_chunks::<N>().0;
-    for (out, &i) in out.as_chunks_mut::<N>().0.iter_mut().zip(index) {
-        *out = rows[i as usize];
-    }
+pub(crate) fn gather<T: Word>(source: &[T], index: &[u32]) -> Vec<T> {
+    index.iter().map(|&i| source[i as usize]).collect()
 }
 
 /// First gather by `first`, then by `second`.

@@ -16,17 +16,18 @@
 mod probe;
 pub(super) mod radix;
 
-use super::shuffle::{Permutation, Shuffle, gather_into, permute_table};
+use super::shuffle::{Cut, Permutation, Shuffle, permute_table};
 use probe::{LARGE, PIVOTS, Probe};
 
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
 use crate::circuit::{Comparison, Gates, Operand, Right};
-use crate::context::Context;
+use crate::context::{Context, pieces};
 use crate::error::{Error, Result};
 use crate::net::{LinkProfile, Step};
 use crate::open::reveal_bits_that_tell_nothing;
 use crate::share::BitColumn;
 use crate::table::SharedTable;
+use std::sync::{Mutex, PoisonError};
 
 /// The stable permutation that sorts rows ascending by `keys` as unsigned numbers, the first key
 /// being the most significant.
@@ -126,7 +127,7 @@ pub(super) fn by_comparison(
     let stride = row_words(width);
     let (a, b) = all.to_row_words();
     drop(all);
-    let (a, b) = shuffle.records(ctx, &step.narrow("move"), &a, &b, stride)?;
+    let (a, b) = shuffle.records(ctx, &step.narrow("move"), a, b, stride)?;
     let records = Records {
         a,
         b,
@@ -214,7 +215,13 @@ struct Quicksort {
     spare: Vec<u64>,
     /// Positions from here on need no order.
     limit: usize,
-    /// What is being compared.
+    /// Room for what is being compared, as much as threads compare at once.
+    room: Mutex<Vec<Room>>,
+}
+
+/// The two sides of a comparison.
+#[derive(Default)]
+struct Room {
     left: Planes,
     right: Planes,
 }
@@ -227,8 +234,7 @@ impl Quicksort {
             order: (0_u32..).take(rows).collect(),
             spare: Vec::new(),
             limit,
-            left: Planes::default(),
-            right: Planes::default(),
+            room: Mutex::default(),
         }
     }
 
@@ -243,7 +249,7 @@ impl Quicksort {
             let step = step.at("level", level);
             let ranks = self.rank_pivots(ctx, &step.narrow("pivots"), &partitions)?;
             let buckets = self.search(ctx, &step.narrow("search"), &partitions, &ranks)?;
-            partitions = self.regroup(&partitions, &ranks, &buckets);
+            partitions = self.regroup(ctx, &partitions, &ranks, &buckets)?;
             partitions.retain(|p| p.start < self.limit);
             let open: usize = partitions.iter().map(|p| p.len).sum();
             ctx.report(&step, rows - open);
@@ -253,7 +259,7 @@ impl Quicksort {
 
     /// The pivots of all partitions in ascending order, as positions, concatenated: all pairs.
     fn rank_pivots(
-        &mut self,
+        &self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[Partition],
@@ -266,14 +272,18 @@ impl Quicksort {
                 }
             }
         }
-        let mut bits = Vec::with_capacity(plane_words(pairs.len()));
-        for (batch, pairs) in pairs.chunks(BATCH).enumerate() {
+        let parts = pairs.chunks(batch(ctx, pairs.len())).collect();
+        let bits = ctx.parallel(parts, |ctx, number, pairs| {
             let (left, right): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
-            self.left.fill(&self.records, &left);
-            self.right.fill(&self.records, &right);
-            let right = Right::Planes(self.right.operand());
-            bits.extend(self.compare(ctx, &step.at("batch", batch), pairs.len(), &right)?);
-        }
+            self.with_room(|room| {
+                room.left.fill(&self.records, &left);
+                room.right.fill(&self.records, &right);
+                let right = Right::Planes(room.right.operand());
+                let step = step.at("batch", number);
+                self.compare(ctx, &step, pairs.len(), &room.left, &right)
+            })
+        })?;
+        let bits = bits.concat();
         let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots).sum());
         let mut ranks = Vec::new();
         let mut at = 0;
@@ -300,7 +310,7 @@ impl Quicksort {
     /// For every row of every searched partition, in the order of [`searched`], how many pivots it is
     /// not below. The entries of the pivots themselves are of no use.
     fn search(
-        &mut self,
+        &self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[Partition],
@@ -315,7 +325,7 @@ impl Quicksort {
 
     /// [`Self::search`] by [`Probe`]s.
     fn search_large(
-        &mut self,
+        &self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[(Partition, usize)],
@@ -325,30 +335,33 @@ impl Quicksort {
             .iter()
             .flat_map(|(p, _)| p.start..p.start + p.len);
         let rows: Vec<u32> = rows.map(position).collect();
-        let mut found = Vec::with_capacity(rows.len());
-        for (batch, rows) in rows.chunks(BATCH).enumerate() {
-            let step = step.at("batch", batch);
-            self.left.fill(&self.records, rows);
-            let from = batch * BATCH;
+        let length = batch(ctx, rows.len());
+        let found = ctx.parallel(rows.chunks(length).collect(), |ctx, number, rows| {
+            let step = step.at("batch", number);
+            let from = number * length;
             let mut probe = Probe::new(&self.records, partitions, sorted, from, rows.len());
-            for round in 0.. {
-                let active = probe.active();
-                if active == 0 {
-                    break;
+            self.with_room(|room| {
+                room.left.fill(&self.records, rows);
+                for round in 0.. {
+                    let active = probe.active();
+                    if active == 0 {
+                        break;
+                    }
+                    let make = |bit: usize, a: &mut [u64], b: &mut [u64]| probe.plane(bit, a, b);
+                    let right = Right::Made(&make);
+                    let step = step.at("round", round);
+                    let below = self.compare(ctx, &step, active, &room.left, &right)?;
+                    probe.decide(below);
                 }
-                let make = |bit: usize, a: &mut [u64], b: &mut [u64]| probe.plane(bit, a, b);
-                let right = Right::Made(&make);
-                let below = self.compare(ctx, &step.at("round", round), active, &right)?;
-                probe.decide(below);
-            }
-            found.extend(probe.buckets());
-        }
-        Ok(found)
+                Ok(probe.buckets())
+            })
+        })?;
+        Ok(found.concat())
     }
 
     /// [`Self::search`] by gathering the pivots.
     fn search_small(
-        &mut self,
+        &self,
         ctx: &mut Context,
         step: &Step,
         partitions: &[(Partition, usize)],
@@ -362,45 +375,59 @@ impl Quicksort {
                 half: position(p.pivots.div_ceil(2)),
             }));
         }
-        let mut found = Vec::with_capacity(rows.len());
-        for (batch, rows) in rows.chunks_mut(BATCH).enumerate() {
-            let step = step.at("batch", batch);
+        let length = batch(ctx, rows.len());
+        let found = ctx.parallel(rows.chunks_mut(length).collect(), |ctx, number, rows| {
+            let step = step.at("batch", number);
             let positions: Vec<u32> = rows.iter().map(|r| r.row).collect();
-            self.left.fill(&self.records, &positions);
             let bases: Vec<u32> = rows.iter().map(|r| r.base).collect();
-            let mut right = positions;
-            for round in 0.. {
-                // Partitions of more pivots come first, so those still searching are a prefix.
-                let active = rows.partition_point(|r| r.half > 0);
-                if active == 0 {
-                    break;
+            self.with_room(|room| {
+                room.left.fill(&self.records, &positions);
+                let mut right = positions;
+                for round in 0.. {
+                    // Partitions of more pivots come first, so those still searching are a prefix.
+                    let active = rows.partition_point(|r| r.half > 0);
+                    if active == 0 {
+                        break;
+                    }
+                    right.clear();
+                    let probes = rows[..active]
+                        .iter()
+                        .map(|r| sorted[(r.base + r.half - 1) as usize]);
+                    right.extend(probes);
+                    room.right.fill(&self.records, &right);
+                    let probed = Right::Planes(room.right.operand());
+                    let step = step.at("round", round);
+                    let less = self.compare(ctx, &step, active, &room.left, &probed)?;
+                    for (i, r) in rows[..active].iter_mut().enumerate() {
+                        let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
+                        r.base += r.half * above;
+                        r.half /= 2;
+                    }
                 }
-                right.clear();
-                let probes = rows[..active]
-                    .iter()
-                    .map(|r| sorted[(r.base + r.half - 1) as usize]);
-                right.extend(probes);
-                self.right.fill(&self.records, &right);
-                let probed = Right::Planes(self.right.operand());
-                let less = self.compare(ctx, &step.at("round", round), active, &probed)?;
-                for (i, r) in rows[..active].iter_mut().enumerate() {
-                    let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
-                    r.base += r.half * above;
-                    r.half /= 2;
-                }
-            }
-            found.extend(rows.iter().zip(bases).map(|(r, base)| r.base - base));
-        }
-        Ok(found)
+                let found = rows.iter().zip(bases).map(|(r, base)| r.base - base);
+                Ok(found.collect::<Vec<u32>>())
+            })
+        })?;
+        Ok(found.concat())
+    }
+
+    /// Runs `compare` with memory that is used again.
+    fn with_room<T>(&self, compare: impl FnOnce(&mut Room) -> Result<T>) -> Result<T> {
+        let rooms = || self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = rooms().pop().unwrap_or_default();
+        let result = compare(&mut room);
+        rooms().push(room);
+        result
     }
 
     /// Moves rows to their place among the pivots; the partitions between pivots are what is left.
     fn regroup(
         &mut self,
+        ctx: &mut Context,
         partitions: &[Partition],
         ranks: &[u32],
         buckets: &[u32],
-    ) -> Vec<Partition> {
+    ) -> Result<Vec<Partition>> {
         let mut gathered: Vec<u32> = (0_u32..).take(self.order.len()).collect();
         let mut base = 0;
         for p in partitions {
@@ -441,25 +468,30 @@ impl Quicksort {
             }
         }
         self.order = gathered.iter().map(|&g| self.order[g as usize]).collect();
+        let cut = Cut::new(gathered.len(), self.records.stride, ctx.threads());
         for words in [&mut self.records.a, &mut self.records.b] {
-            gather_into(words, &gathered, self.records.stride, &mut self.spare);
+            self.spare.resize(words.len(), 0);
+            cut.each(ctx, &mut self.spare, |_, _, from, out| {
+                cut.gather(out, words, &gathered, from);
+                Ok(())
+            })?;
             std::mem::swap(words, &mut self.spare);
         }
-        left
+        Ok(left)
     }
 
-    /// Opens whether the first `rows` rows of `self.left` are below those of `right`, a bit a pair,
-    /// packed.
+    /// Opens whether the first `rows` rows of `left` are below those of `right`, a bit a pair, packed.
     fn compare(
         &self,
         ctx: &mut Context,
         step: &Step,
         rows: usize,
+        left: &Planes,
         right: &Right<'_>,
     ) -> Result<Vec<u64>> {
         let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
         let mut gates = Gates::new(ctx, step)?;
-        let left = self.left.operand();
+        let left = left.operand();
         let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), left, right)?;
         let mask = tail_mask(rows);
         for component in [&mut a, &mut b] {
@@ -471,6 +503,12 @@ impl Quicksort {
         // and these bits are a function of that order.
         reveal_bits_that_tell_nothing(ctx, &step.narrow("open"), &a, &b)
     }
+}
+
+/// How many of `rows` comparisons are made at a time.
+fn batch(ctx: &Context, rows: usize) -> usize {
+    let first = pieces(rows, ctx.threads(), BATCH).into_iter().next();
+    first.map_or(1, |piece| piece.len())
 }
 
 /// One row's binary search among the sorted pivots from `base`: `2 half - 1` of them are left.

@@ -296,6 +296,20 @@ impl BitColumn {
         out
     }
 
+    /// The rows of all columns, of one width, one after the other. Local.
+    #[must_use]
+    pub(crate) fn stacked(columns: &[Self]) -> Self {
+        let rows = columns.iter().map(|c| c.rows).sum();
+        let width = columns.first().map_or(1, |c| c.width);
+        let mut out = Self::zeros(width, rows);
+        let mut at = 0;
+        for column in columns {
+            out.put(at, column, 0, column.rows);
+            at += column.rows;
+        }
+        out
+    }
+
     /// Row `r` of the result is row `r - 1`; row 0 is zero. Local.
     #[must_use]
     pub fn shifted_up(&self) -> Self {

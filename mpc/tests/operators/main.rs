@@ -12,4 +12,5 @@ mod nullable;
 mod segments;
 mod sets;
 mod sorts;
+mod threads;
 mod windows;

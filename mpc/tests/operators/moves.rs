@@ -4,6 +4,7 @@ use crate::clear::{SIZES, bits, cell, flag_column, flags, order, rows};
 use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
+use veilgate_mpc::oblivious::shuffle::Permutation;
 use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
 use veilgate_mpc::oblivious::{compact, scan, shuffle};
 use veilgate_mpc::prss::Stream;
@@ -199,5 +200,56 @@ fn a_false_final_share_is_noticed() {
         let mut bad = shares.clone();
         bad[party].pop();
         assert!(reconstruct([&bad[0], &bad[1], &bad[2]]).is_err());
+    }
+}
+
+#[test]
+fn permutations_compose_and_invert() {
+    for number in 0..200_u64 {
+        let n = SIZES[number as usize % SIZES.len()].min(300);
+        let mut s = data(number);
+        let clear = ClearTable {
+            columns: vec![
+                bits(&mut s, 9, n, 5),
+                bits(&mut s, 70, n, 0),
+                ClearColumn::Arith64(s.words(n)),
+            ],
+            valid: flags(&mut s, n, 12),
+        };
+        let out = |which: u8| {
+            open_table(number, |ctx| {
+                let t = share_table(1, ctx.role(), &clear)?;
+                let step = Step::new("p");
+                let first = sort_permutation(ctx, &step.narrow("a"), &[t.bits("test", 0)?])?;
+                let second = sort_permutation(ctx, &step.narrow("b"), &[t.bits("test", 1)?])?;
+                let one = |ctx: &mut _, p: &_, t: &_| apply(ctx, &step.narrow("apply"), p, t);
+                match which {
+                    0 => {
+                        let both = first.then(ctx, &step.narrow("both"), &second)?;
+                        one(ctx, &both, &t)
+                    }
+                    1 => {
+                        let t = one(ctx, &first, &t)?;
+                        apply(ctx, &step.narrow("again"), &second, &t)
+                    }
+                    2 => {
+                        let back = first.inverted(ctx, &step.narrow("back"))?;
+                        let t = one(ctx, &first, &t)?;
+                        apply(ctx, &step.narrow("again"), &back, &t)
+                    }
+                    _ => {
+                        let to = first.destinations(ctx, &step.narrow("to"))?;
+                        let same = Permutation::from_destinations(ctx, &step.narrow("from"), &to)?;
+                        let t = one(ctx, &same, &t)?;
+                        let back = same.inverted(ctx, &step.narrow("back"))?;
+                        apply(ctx, &step.narrow("again"), &back, &t)
+                    }
+                }
+            })
+            .unwrap()
+        };
+        assert_eq!(all_rows(&out(0)), all_rows(&out(1)), "{number}");
+        assert_eq!(all_rows(&out(2)), all_rows(&clear), "{number}");
+        assert_eq!(all_rows(&out(3)), all_rows(&clear), "{number}");
     }
 }

@@ -65,8 +65,8 @@ pub(in super::super) fn permutation(
                 let order = inverse_of_opened(&open)?;
                 let next = by_digit(ctx, &step.narrow("digit"), &digit.gathered(&order))?;
                 let composed = Arith {
-                    a: gather(&next.a, &open, 1),
-                    b: gather(&next.b, &open, 1),
+                    a: gather(&next.a, &open),
+                    b: gather(&next.b, &open),
                 };
                 shuffle.return_positions(ctx, &step.narrow("return"), &composed)?
             }
