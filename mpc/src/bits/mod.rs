@@ -134,20 +134,31 @@ fn planes_from<const S: usize>(
 /// Planes to row-major words: the inverse of [`to_planes`]. Bits past `width` are zero.
 #[must_use]
 pub fn to_rows(planes: &[u64], rows: usize, width: usize) -> Vec<u64> {
+    let mut out = vec![0; rows * row_words(width)];
+    let planes: Vec<&[u64]> = planes.chunks(plane_words(rows).max(1)).collect();
+    rows_of_planes(&planes, 0, &mut out);
+    out
+}
+
+/// The rows from `64 * first_word` on of some planes, as many as fit into `out`, as row-major words.
+pub(crate) fn rows_of_planes(planes: &[&[u64]], first_word: usize, out: &mut [u64]) {
+    let stride = row_words(planes.len());
+    if stride == 0 {
+        return;
+    }
+    let rows = out.len() / stride;
     let words = plane_words(rows);
-    let stride = row_words(width);
-    let mut out = vec![0; rows * stride];
     let mut block: Block = [[0; 8]; 64];
     for first in (0..words).step_by(8) {
         let count = (words - first).min(8);
-        for lane in 0..stride {
-            let bits = (width - lane * 64).min(64);
+        for (lane, planes) in planes.chunks(64).enumerate() {
             for (bit, line) in block.iter_mut().enumerate() {
-                if bit < bits {
-                    let at = (lane * 64 + bit) * words + first;
-                    line[..count].copy_from_slice(&planes[at..at + count]);
-                } else {
-                    line.fill(0);
+                match planes.get(bit) {
+                    Some(plane) => {
+                        let at = first_word + first;
+                        line[..count].copy_from_slice(&plane[at..at + count]);
+                    }
+                    None => line.fill(0),
                 }
             }
             transpose_block(&mut block);
@@ -159,7 +170,6 @@ pub fn to_rows(planes: &[u64], rows: usize, width: usize) -> Vec<u64> {
             }
         }
     }
-    out
 }
 
 /// The plane moved one row up: row `r` of the result is row `r - 1` of `plane`, row 0 is zero.

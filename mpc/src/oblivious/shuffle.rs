@@ -23,6 +23,7 @@ mod route;
 pub(super) use route::Cut;
 use route::{Part, Route};
 
+use crate::bits::{plane_words, row_words, rows_of_planes};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
@@ -117,7 +118,7 @@ impl Shuffle {
         column: &BitColumn,
     ) -> Result<BitColumn> {
         let route = self.route(ctx.role(), Direction::Forth);
-        move_bits(ctx, step, &route, column)
+        move_bits(ctx, step, &route, &[column])
     }
 
     /// Moves shuffled positions back to where they came from. The shuffle is spent.
@@ -221,7 +222,7 @@ impl Permutation {
         column: &BitColumn,
     ) -> Result<BitColumn> {
         let route = self.0.route(ctx.role(), Direction::Forth);
-        move_bits(ctx, step, &route, column)
+        move_bits(ctx, step, &route, &[column])
     }
 
     /// [`Self::apply_inverse`] for bit columns alone.
@@ -232,7 +233,7 @@ impl Permutation {
         column: &BitColumn,
     ) -> Result<BitColumn> {
         let route = self.0.route(ctx.role(), Direction::Back);
-        move_bits(ctx, step, &route, column)
+        move_bits(ctx, step, &route, &[column])
     }
 
     /// [`Self::apply_inverse`] for positions.
@@ -272,8 +273,7 @@ impl Permutation {
         let together = if bits.is_empty() {
             None
         } else {
-            let all = BitColumn::concat(&bits)?;
-            Some(move_bits(ctx, &step.narrow("bits"), &route, &all)?)
+            Some(move_bits(ctx, &step.narrow("bits"), &route, &bits)?)
         };
         let mut from = 0;
         let mut out = Vec::with_capacity(columns.len());
@@ -335,34 +335,63 @@ pub fn permute_table(
     }
 }
 
-/// Moves a bit column in lanes of the smallest word that fits.
+/// Moves bit columns side by side, as one, in lanes of the smallest word that fits.
 fn move_bits(
     ctx: &mut Context,
     step: &Step,
     route: &Route,
-    column: &BitColumn,
+    columns: &[&BitColumn],
 ) -> Result<BitColumn> {
-    let (width, rows) = (column.width(), column.rows());
-    let (full, rest) = (width / 64, width % 64);
+    let width: usize = columns.iter().map(|c| c.width()).sum();
+    let rows = columns.first().map_or(0, |c| c.rows());
+    if rows == 0 {
+        return Ok(BitColumn::zeros(width, 0));
+    }
+    let full = width / 64 * 64;
     let mut parts = Vec::new();
     if full > 0 {
-        let part = column.bit_range(0, full * 64);
-        let (a, b) = part.to_row_words();
-        let (a, b) = route.run::<Xor<u64>>(ctx, &step.narrow("words"), a, b, full)?;
-        parts.push(BitColumn::from_row_words(full * 64, rows, &a, &b)?);
+        let (a, b) = rows_of(ctx, columns, 0, full)?;
+        let (a, b) = route.run::<Xor<u64>>(ctx, &step.narrow("words"), a, b, full / 64)?;
+        parts.push(BitColumn::from_row_words(full, rows, &a, &b)?);
     }
-    if rest > 0 {
-        let (a, b) = column.bit_range(full * 64, rest).to_row_words();
+    if full < width {
+        let (a, b) = rows_of(ctx, columns, full, width)?;
         let step = step.narrow("rest");
-        let (a, b) = match rest {
-            ..=8 => narrow_lane::<u8>(ctx, &step, route, &a, &b)?,
-            9..=16 => narrow_lane::<u16>(ctx, &step, route, &a, &b)?,
-            17..=32 => narrow_lane::<u32>(ctx, &step, route, &a, &b)?,
+        let (a, b) = match width - full {
+            ..=8 => narrow_lane::<u8>(ctx, &step, route, a, b)?,
+            9..=16 => narrow_lane::<u16>(ctx, &step, route, a, b)?,
+            17..=32 => narrow_lane::<u32>(ctx, &step, route, a, b)?,
             _ => route.run::<Xor<u64>>(ctx, &step, a, b, 1)?,
         };
-        parts.push(BitColumn::from_row_words(rest, rows, &a, &b)?);
+        parts.push(BitColumn::from_row_words(width - full, rows, &a, &b)?);
     }
-    BitColumn::concat(&parts.iter().collect::<Vec<_>>())
+    match parts.len() {
+        1 => Ok(parts.remove(0)),
+        _ => BitColumn::concat(&parts.iter().collect::<Vec<_>>()),
+    }
+}
+
+/// Bits `from..to` of some columns side by side, as row-major words.
+pub(super) fn rows_of(
+    ctx: &mut Context,
+    columns: &[&BitColumn],
+    from: usize,
+    to: usize,
+) -> Result<(Vec<u64>, Vec<u64>)> {
+    let rows = columns.first().map_or(0, |c| c.rows());
+    let (words, stride) = (plane_words(rows).max(1), row_words(to - from));
+    let cut = Cut::new(rows, stride, ctx.threads());
+    let mut run = |component: fn(&BitColumn) -> &[u64]| {
+        let planes = columns.iter().flat_map(|c| component(c).chunks(words));
+        let planes: Vec<&[u64]> = planes.skip(from).take(to - from).collect();
+        let mut out = vec![0; rows * stride];
+        cut.each(ctx, &mut out, |_, _, first, out| {
+            rows_of_planes(&planes, first / stride / 64, out);
+            Ok(())
+        })?;
+        Ok(out)
+    };
+    Ok((run(|c| &c.a)?, run(|c| &c.b)?))
 }
 
 /// A word that low bits of a 64-bit word fit into.
@@ -386,10 +415,10 @@ fn narrow_lane<T: Lane>(
     ctx: &mut Context,
     step: &Step,
     route: &Route,
-    a: &[u64],
-    b: &[u64],
+    a: Vec<u64>,
+    b: Vec<u64>,
 ) -> Result<(Vec<u64>, Vec<u64>)> {
-    let cut = |v: &[u64]| v.iter().map(|&w| T::cut(w)).collect::<Vec<T>>();
+    let cut = |v: Vec<u64>| v.iter().map(|&w| T::cut(w)).collect::<Vec<T>>();
     let (a, b) = route.run::<Xor<T>>(ctx, step, cut(a), cut(b), 1)?;
     let widen = |v: Vec<T>| v.into_iter().map(Into::into).collect();
     Ok((widen(a), widen(b)))

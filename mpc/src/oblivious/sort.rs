@@ -16,7 +16,7 @@
 mod probe;
 pub(super) mod radix;
 
-use super::shuffle::{Cut, Permutation, Shuffle, permute_table};
+use super::shuffle::{Cut, Permutation, Shuffle, permute_table, rows_of};
 use probe::{LARGE, PIVOTS, Probe};
 
 use crate::bits::{gather_planes_into, plane_words, row_words, tail_mask};
@@ -120,13 +120,13 @@ pub(super) fn by_comparison(
     let index_bits = (usize::BITS - (rows - 1).leading_zeros()) as usize;
     let index: Vec<u64> = (0..rows as u64).collect();
     let index = BitColumn::public(ctx.role(), index_bits, rows, &index)?;
-    let mut parts = vec![&index];
-    parts.extend(keys.iter().rev());
-    let all = BitColumn::concat(&parts)?;
-    let width = all.width();
+    let width = index_bits + keys.iter().map(|k| k.width()).sum::<usize>();
     let stride = row_words(width);
-    let (a, b) = all.to_row_words();
-    drop(all);
+    let columns: Vec<&BitColumn> = std::iter::once(&index)
+        .chain(keys.iter().rev().copied())
+        .collect();
+    let (a, b) = rows_of(ctx, &columns, 0, width)?;
+    drop(index);
     let (a, b) = shuffle.records(ctx, &step.narrow("move"), a, b, stride)?;
     let records = Records {
         a,
@@ -162,10 +162,10 @@ struct Records {
 /// Consecutive positions that still have to be sorted among themselves.
 #[derive(Clone, Copy)]
 struct Partition {
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
     /// How many of its first rows are pivots: all of them, or `2^k - 1`.
-    pivots: usize,
+    pivots: u32,
 }
 
 /// Partitions up to this many rows compare all pairs.
@@ -182,11 +182,12 @@ const BATCH: usize = 1 << 19;
 
 impl Partition {
     fn new(start: usize, len: usize) -> Self {
+        let (start, rows) = (position(start), position(len));
         if len <= ALL_PAIRS {
             return Self {
                 start,
-                len,
-                pivots: len,
+                len: rows,
+                pivots: rows,
             };
         }
         // The largest 2^k - 1 below about sqrt(2 len): its pairs then cost at most one comparison a row.
@@ -194,7 +195,23 @@ impl Partition {
         while (2 * pivots + 1) * (2 * pivots + 1) <= 2 * len && pivots < PIVOTS {
             pivots = 2 * pivots + 1;
         }
-        Self { start, len, pivots }
+        Self {
+            start,
+            len: rows,
+            pivots: position(pivots),
+        }
+    }
+
+    fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn pivots(&self) -> usize {
+        self.pivots as usize
     }
 
     fn is_searched(&self) -> bool {
@@ -202,7 +219,7 @@ impl Partition {
     }
 
     fn is_large(&self) -> bool {
-        self.len >= LARGE
+        self.len() >= LARGE
     }
 }
 
@@ -250,8 +267,8 @@ impl Quicksort {
             let ranks = self.rank_pivots(ctx, &step.narrow("pivots"), &partitions)?;
             let buckets = self.search(ctx, &step.narrow("search"), &partitions, &ranks)?;
             partitions = self.regroup(ctx, &partitions, &ranks, &buckets)?;
-            partitions.retain(|p| p.start < self.limit);
-            let open: usize = partitions.iter().map(|p| p.len).sum();
+            partitions.retain(|p| p.start() < self.limit);
+            let open: usize = partitions.iter().map(|p| p.len()).sum();
             ctx.report(&step, rows - open);
         }
         Ok(self.order)
@@ -266,9 +283,9 @@ impl Quicksort {
     ) -> Result<Vec<u32>> {
         let mut pairs = Vec::new();
         for p in partitions {
-            for i in 1..p.pivots {
+            for i in 1..p.pivots() {
                 for j in 0..i {
-                    pairs.push((position(p.start + i), position(p.start + j)));
+                    pairs.push((position(p.start() + i), position(p.start() + j)));
                 }
             }
         }
@@ -284,13 +301,13 @@ impl Quicksort {
             })
         })?;
         let bits = bits.concat();
-        let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots).sum());
+        let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots()).sum());
         let mut ranks = Vec::new();
         let mut at = 0;
         for p in partitions {
             ranks.clear();
-            ranks.resize(p.pivots, 0_usize);
-            for i in 1..p.pivots {
+            ranks.resize(p.pivots(), 0_usize);
+            for i in 1..p.pivots() {
                 for j in 0..i {
                     let less = usize::from(bits[at / 64] >> (at % 64) & 1 == 1);
                     ranks[j] += less;
@@ -299,9 +316,9 @@ impl Quicksort {
                 }
             }
             let base = sorted.len();
-            sorted.resize(base + p.pivots, 0);
+            sorted.resize(base + p.pivots(), 0);
             for (i, &rank) in ranks.iter().enumerate() {
-                sorted[base + rank] = position(p.start + i);
+                sorted[base + rank] = position(p.start() + i);
             }
         }
         Ok(sorted)
@@ -333,7 +350,7 @@ impl Quicksort {
     ) -> Result<Vec<u32>> {
         let rows = partitions
             .iter()
-            .flat_map(|(p, _)| p.start..p.start + p.len);
+            .flat_map(|(p, _)| p.start()..p.start() + p.len());
         let rows: Vec<u32> = rows.map(position).collect();
         let length = batch(ctx, rows.len());
         let found = ctx.parallel(rows.chunks(length).collect(), |ctx, number, rows| {
@@ -369,10 +386,10 @@ impl Quicksort {
     ) -> Result<Vec<u32>> {
         let mut rows = Vec::new();
         for (p, base) in partitions {
-            rows.extend((p.start..p.start + p.len).map(|row| Search {
+            rows.extend((p.start()..p.start() + p.len()).map(|row| Search {
                 row: position(row),
                 base: position(*base),
-                half: position(p.pivots.div_ceil(2)),
+                half: position(p.pivots().div_ceil(2)),
             }));
         }
         let length = batch(ctx, rows.len());
@@ -432,38 +449,39 @@ impl Quicksort {
         let mut base = 0;
         for p in partitions {
             if !p.is_searched() {
-                gathered[p.start..p.start + p.len].copy_from_slice(&ranks[base..base + p.len]);
+                gathered[p.start()..p.start() + p.len()]
+                    .copy_from_slice(&ranks[base..base + p.len()]);
             }
-            base += p.pivots;
+            base += p.pivots();
         }
         let mut left = Vec::new();
         let (mut counts, mut starts) = (Vec::new(), Vec::new());
         let mut at_bucket = 0;
         for (p, base) in searched(partitions) {
-            let sorted = &ranks[base..base + p.pivots];
-            let mine = &buckets[at_bucket..at_bucket + p.len];
-            at_bucket += p.len;
+            let sorted = &ranks[base..base + p.pivots()];
+            let mine = &buckets[at_bucket..at_bucket + p.len()];
+            at_bucket += p.len();
             counts.clear();
-            counts.resize(p.pivots + 1, 0_usize);
-            for &bucket in &mine[p.pivots..] {
+            counts.resize(p.pivots() + 1, 0_usize);
+            for &bucket in &mine[p.pivots()..] {
                 counts[bucket as usize] += 1;
             }
             starts.clear();
-            let mut at = p.start;
+            let mut at = p.start();
             for (bucket, &count) in counts.iter().enumerate() {
                 starts.push(at);
                 if count > 1 {
                     left.push(Partition::new(at, count));
                 }
                 at += count;
-                if bucket < p.pivots {
+                if bucket < p.pivots() {
                     gathered[at] = sorted[bucket];
                     at += 1;
                 }
             }
-            for (i, &bucket) in mine.iter().enumerate().skip(p.pivots) {
+            for (i, &bucket) in mine.iter().enumerate().skip(p.pivots()) {
                 let slot = &mut starts[bucket as usize];
-                gathered[*slot] = position(p.start + i);
+                gathered[*slot] = position(p.start() + i);
                 *slot += 1;
             }
         }
@@ -526,10 +544,10 @@ fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
     let mut classes: [[Vec<(Partition, usize)>; 7]; 2] = Default::default();
     for &p in partitions {
         if p.is_searched() {
-            let power = (p.pivots + 1).trailing_zeros() as usize;
+            let power = (p.pivots() + 1).trailing_zeros() as usize;
             classes[usize::from(!p.is_large())][6 - power].push((p, base));
         }
-        base += p.pivots;
+        base += p.pivots();
     }
     classes.into_iter().flatten().flatten().collect()
 }

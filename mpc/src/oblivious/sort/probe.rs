@@ -43,8 +43,8 @@ impl Probe {
         let mut pivots = Vec::new();
         let mut at = 0;
         for (partition, base) in partitions {
-            let (start, end) = (at.max(from), (at + partition.len).min(from + rows));
-            at += partition.len;
+            let (start, end) = (at.max(from), (at + partition.len()).min(from + rows));
+            at += partition.len();
             if start >= end {
                 continue;
             }
@@ -52,9 +52,9 @@ impl Probe {
                 start: start - from,
                 end: end - from,
             });
-            decisions.push((partition.pivots + 1).trailing_zeros() as usize);
+            decisions.push((partition.pivots() + 1).trailing_zeros() as usize);
             // A word of pivots each, the last one as often as it takes.
-            let mine = &sorted[*base..base + partition.pivots];
+            let mine = &sorted[*base..base + partition.pivots()];
             pivots.extend((0..64).map(|i| mine[i.min(mine.len() - 1)]));
         }
         let planes = |words: &[u64]| {
@@ -188,7 +188,7 @@ mod tests {
         for len in sizes {
             let partition = Partition::new(at, len);
             partitions.push((partition, sorted.len()));
-            let order = stream.permutation(partition.pivots);
+            let order = stream.permutation(partition.pivots());
             sorted.extend(order.iter().map(|i| i + at as u32));
             at += len;
         }
