@@ -15,6 +15,7 @@
 //! | [`sandbox`] | a federation of processes on this machine, from folders |
 
 mod api;
+mod carry;
 pub mod cli;
 pub mod clock;
 pub mod config;

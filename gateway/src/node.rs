@@ -4,6 +4,7 @@
 //! ledger, limits. It reads the clock and draws randomness for those below, who must not.
 
 use crate::api::{AnalystService, PeerService};
+use crate::carry::Carried;
 use crate::config::{Federation, Gateway as FederationEntry, GatewayConfig, Limits};
 use crate::identity::{self, Identity};
 use crate::ledger::{Leaf, Ledger};
@@ -43,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) federation: Arc<Federation>,
     pub(crate) transport: Arc<Transport>,
     pub(crate) registry: Arc<DataRegistry>,
+    /// The same, of what arrives as gRPC streams.
+    pub(crate) carried: DataRegistry<Carried>,
     pub(crate) limits: Limits,
     pub(crate) engine: Engine,
     data: Option<Data>,
@@ -82,6 +85,7 @@ impl Node {
             federation,
             transport,
             registry: Arc::new(DataRegistry::new()),
+            carried: DataRegistry::new(),
             limits: config.limits.clone(),
             engine: local::engine(),
             data,
@@ -90,6 +94,15 @@ impl Node {
             channels: Mutex::default(),
             local,
         })
+    }
+
+    /// Whether data connections with a gateway are gRPC streams: the federation file says so of it or of
+    /// this gateway, so both ends agree.
+    pub(crate) fn over_grpc(&self, peer: &str) -> bool {
+        let ends = [peer, &self.department].map(|department| self.federation.get(department));
+        ends.into_iter()
+            .flatten()
+            .any(|gateway| gateway.data_over_grpc)
     }
 
     /// This department's data.

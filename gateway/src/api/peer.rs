@@ -1,6 +1,7 @@
 //! `veilgate.peer.v1.Peer`: what other gateways call.
 
 use super::{gateway, status};
+use crate::carry;
 use crate::node::Node;
 use crate::session::participant::Participant;
 use crate::session::peers::Proposal;
@@ -118,5 +119,16 @@ impl Peer for PeerService {
         let why = Error::new(code, "the home gateway ended the run");
         self.participant.abort(&caller, run, why).await;
         Ok(Response::new(wire::AbortReply {}))
+    }
+
+    type CarryStream = BoxStream<'static, Result<wire::CarryReply, Status>>;
+
+    async fn carry(
+        &self,
+        request: Request<tonic::Streaming<wire::CarryPiece>>,
+    ) -> Reply<Self::CarryStream> {
+        let caller = gateway(&request)?;
+        let replies = carry::accept(&self.node.carried, caller, request.into_inner()).await;
+        replies.map(Response::new).map_err(status)
     }
 }

@@ -162,6 +162,9 @@ pub struct SandboxArgs {
     /// the first department that has data.
     #[arg(long = "as", value_name = "ANALYST@DEPARTMENT")]
     pub analyst: Option<String>,
+    /// Carries data connections as gRPC streams, as between gateways that only HTTP/2 reaches.
+    #[arg(long)]
+    pub data_over_grpc: bool,
 }
 
 /// `veilgate gateway`

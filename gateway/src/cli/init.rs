@@ -48,6 +48,7 @@ pub fn run(args: &InitArgs) -> Result<()> {
         operator: args.department.clone(),
         host: host_name(),
         neutral: args.neutral,
+        data_over_grpc: false,
     };
     let federation = Federation::new(vec![own.clone()])?;
     let analyst = if args.neutral {

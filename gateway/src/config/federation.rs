@@ -20,6 +20,8 @@ pub struct Gateway {
     pub host: String,
     /// Whether it only lends its computing power, without data of its own.
     pub neutral: bool,
+    /// Whether its data connections are gRPC streams, because nothing but HTTP/2 reaches it.
+    pub data_over_grpc: bool,
 }
 
 /// The gateways that know each other, in ascending order of department.
@@ -135,6 +137,7 @@ impl Gateway {
         let operator = table.require("operator", "City tax bureau", non_empty);
         let host = table.require("host", "tax-dc-1", non_empty);
         let neutral = table.flag("neutral");
+        let data_over_grpc = table.flag("data_over_grpc");
         Some(Self {
             department: department?,
             address: address?,
@@ -142,6 +145,7 @@ impl Gateway {
             operator: operator?,
             host: host?,
             neutral,
+            data_over_grpc,
         })
     }
 
@@ -149,8 +153,12 @@ impl Gateway {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let text = |value: &str| toml::Value::String(value.to_owned()).to_string();
+        let grpc = match self.data_over_grpc {
+            true => "data_over_grpc = true\n",
+            false => "",
+        };
         format!(
-            "[[gateways]]\ndepartment = {}\naddress = {}\npublic_key = {}\noperator = {}\nhost = {}\nneutral = {}\n",
+            "[[gateways]]\ndepartment = {}\naddress = {}\npublic_key = {}\noperator = {}\nhost = {}\nneutral = {}\n{grpc}",
             text(&self.department),
             text(&self.address),
             text(&self.public_key.to_string()),

@@ -13,7 +13,7 @@ mod tour;
 use crate::cli::args::{Common, DemoArgs, Format};
 use crate::cli::client::until_signal;
 use crate::cli::{query, runtime, say};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Folder, Sandbox};
 use std::path::Path;
 use veilgate_federated::error::{Code, Error, Result};
 
@@ -84,7 +84,7 @@ async fn show(args: &DemoArgs, common: &Common) -> Result<()> {
             .map_err(|_| Error::new(Code::Internal, "generating people failed"))??;
     }
     tell("starting four gateways on this machine");
-    let mut sandbox = Sandbox::start(dir, Some(&args.analyst), common.quiet).await?;
+    let mut sandbox = Sandbox::start(Folder::open(dir)?, Some(&args.analyst), common.quiet).await?;
     if let Some(sql) = &args.sql {
         let answer = sandbox.ask(sql, common.quiet).await?;
         drop(sandbox);

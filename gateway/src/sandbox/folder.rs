@@ -18,6 +18,8 @@ pub struct Folder {
     pub owners: Vec<Department>,
     /// Gateways without data, ascending.
     pub neutral: Vec<Department>,
+    /// Whether its gateways' data connections are gRPC streams.
+    pub data_over_grpc: bool,
 }
 
 impl Folder {
@@ -80,6 +82,7 @@ impl Folder {
             path: path.clone(),
             owners,
             neutral,
+            data_over_grpc: false,
         })
     }
 

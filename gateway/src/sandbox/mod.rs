@@ -9,7 +9,7 @@ use crate::cli::args::{Common, SandboxArgs};
 use crate::cli::client::{Answer, ended, until_signal};
 use crate::cli::connect::{Target, Who};
 use crate::cli::{print, query, runtime, say};
-use folder::Folder;
+pub use folder::Folder;
 use process::Fleet;
 use state::State;
 use std::path::Path;
@@ -29,12 +29,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts the gateways of the departments in `dir`, with starter files where they are missing.
+    /// Starts the gateways of the departments in `folder`, with starter files where they are missing.
     ///
     /// # Errors
-    /// Whatever is wrong with the folder, its files, or a gateway that does not start.
-    pub async fn start(dir: &Path, analyst: Option<&str>, quiet: bool) -> Result<Self> {
-        let folder = Folder::open(dir)?;
+    /// Whatever is wrong with its files, or a gateway that does not start.
+    pub async fn start(folder: Folder, analyst: Option<&str>, quiet: bool) -> Result<Self> {
         let who = who(&folder, analyst)?;
         let state = State::open(&folder.path)?;
         for notice in folder.write_starters()? {
@@ -119,7 +118,9 @@ fn who(folder: &Folder, analyst: Option<&str>) -> Result<Who> {
 pub fn run(args: &SandboxArgs, common: &Common) -> Result<()> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        let start = Sandbox::start(&args.dir, args.analyst.as_deref(), common.quiet);
+        let mut folder = Folder::open(&args.dir)?;
+        folder.data_over_grpc = args.data_over_grpc;
+        let start = Sandbox::start(folder, args.analyst.as_deref(), common.quiet);
         let mut sandbox = until_signal(start).await?;
         if let Some(sql) = &args.sql {
             let answer = until_signal(sandbox.ask(sql, common.quiet)).await?;

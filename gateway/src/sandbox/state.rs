@@ -88,7 +88,8 @@ impl State {
                 federation,
                 "\n[[gateways]]\ndepartment = \"{department}\"\naddress = \"{address}\"\n\
                  public_key = \"{key}\"\noperator = \"{department}\"\nhost = \"{department}.sandbox\"\n\
-                 neutral = {neutral}\n"
+                 neutral = {neutral}\ndata_over_grpc = {}\n",
+                folder.data_over_grpc
             );
             let config = home.join("gateway.toml");
             let data = (!neutral).then(|| folder.path.join(department));

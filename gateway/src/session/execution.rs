@@ -1,6 +1,7 @@
 //! One running plan at this gateway: local fragments on the data runtime, links to the other
 //! parties, the joint execution on a thread of its own, then the release leaf and the token.
 
+use crate::carry::{self, CarryRead};
 use crate::ledger::Leaf;
 use crate::node::Node;
 use std::net::TcpStream;
@@ -48,7 +49,7 @@ pub(super) async fn run(
     }
     tell(&events, "local", 0);
     // Links come up while the local fragments run: the slower of the two is what is waited for.
-    let links = links(node, &plan, me, running.run(), &cancel);
+    let links = links(node, &plan, me, &running, &cancel);
     let inputs = node.spawn_local(fragments(Arc::clone(node), plan.clone(), me));
     let (peers, inputs) = tokio::select! {
         both = async { tokio::try_join!(links, inputs) } => both?,
@@ -187,9 +188,10 @@ async fn links(
     node: &Arc<Node>,
     plan: &JointPlan,
     me: PartyIndex,
-    run: RunId,
+    running: &Running,
     cancel: &Arc<AtomicBool>,
 ) -> Result<Vec<PeerStreams>> {
+    let run = running.run();
     let peers: Vec<(usize, String)> = plan
         .parties
         .iter()
@@ -198,7 +200,12 @@ async fn links(
         .map(|(index, party)| (index, party.department.clone()))
         .collect();
     let mut tasks = Vec::with_capacity(peers.len());
+    let mut carried = Vec::new();
     for (index, department) in peers {
+        if node.over_grpc(&department) {
+            carried.push(carry_link(node, running, me, index, department, cancel));
+            continue;
+        }
         let (node, cancel) = (Arc::clone(node), Arc::clone(cancel));
         tasks.push(tokio::task::spawn_blocking(move || {
             let outgoing = node.transport.dial_data(&department, run, 0)?;
@@ -219,7 +226,7 @@ async fn links(
             Ok::<_, Error>(streams)
         }));
     }
-    let mut streams = Vec::with_capacity(tasks.len());
+    let mut streams = futures::future::try_join_all(carried).await?;
     for task in tasks {
         let task = task
             .await
@@ -227,6 +234,34 @@ async fn links(
         streams.push(task?);
     }
     Ok(streams)
+}
+
+/// The same as gRPC streams, which watch the host at the other end by themselves.
+async fn carry_link(
+    node: &Arc<Node>,
+    running: &Running,
+    me: PartyIndex,
+    peer: PartyIndex,
+    department: String,
+    cancel: &Arc<AtomicBool>,
+) -> Result<PeerStreams> {
+    let (run, seeds) = (running.run(), running.seeds());
+    let outgoing = carry::key(seeds, peer, me, peer, 0)?;
+    let incoming = carry::key(seeds, peer, peer, me, 0)?;
+    let arrival = {
+        let (node, department, cancel) = (Arc::clone(node), department.clone(), Arc::clone(cancel));
+        tokio::task::spawn_blocking(move || {
+            let wait = node.limits.connect;
+            node.carried.expect(run, &department, 0, wait, &cancel)
+        })
+    };
+    let write = carry::dial(&node.transport, &department, run, 0, &outgoing).await?;
+    let arrived = arrival
+        .await
+        .map_err(|_| Error::new(Code::Internal, "a connecting thread ended abnormally"))??;
+    let read = CarryRead::new(arrived, &incoming);
+    let participant = Participant(u8::try_from(peer).map_err(|_| too_many())?);
+    Ok((participant, Box::new(write), Box::new(read)))
 }
 
 /// A host that vanishes without closing its connections is noticed within `silence`, however busy

@@ -242,6 +242,7 @@ impl Participant {
             let outcome = execution::run(&this.node, running, sender.clone(), cancel).await;
             watcher.abort();
             this.node.registry.forget(run);
+            this.node.carried.forget(run);
             let event = match outcome {
                 Ok(finished) => this.prepared(run, finished).map(Event::Prepared),
                 Err(error) if error.code == Code::Cancelled && late.load(Ordering::Relaxed) => {

@@ -116,7 +116,7 @@ impl<S> DataRegistry<S> {
 
     /// Takes in a connection; drops it when the department has too many waiting, or one for the same
     /// run and thread. Says whether it was kept.
-    pub(super) fn arrive(&self, run: RunId, from: Department, thread: u8, stream: S) -> bool {
+    pub(crate) fn arrive(&self, run: RunId, from: Department, thread: u8, stream: S) -> bool {
         let now = Instant::now();
         let mut parked = self.lock();
         Self::sweep(&mut parked, now);

@@ -73,6 +73,7 @@ fn federation(gateways: &[(&str, PublicKey)], address: SocketAddr) -> Arc<Federa
             operator: (*department).to_owned(),
             host: (*department).to_owned(),
             neutral: false,
+            data_over_grpc: false,
         });
     Arc::new(Federation::new(gateways.collect()).unwrap())
 }

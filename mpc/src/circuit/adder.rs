@@ -7,7 +7,7 @@
 //! tree (1960): about `w log w` ANDs, `log w` rounds. P2 sees one uniform word a row, P1 nothing,
 //! beside the gates. Adversary: semi-honest.
 
-use super::compare::Comparison;
+use super::compare::picoseconds;
 use super::gates::{Gates, cross};
 use super::pieces::{Cuttable, cut, on_each};
 use crate::bits::{plane_words, to_planes};
@@ -257,9 +257,9 @@ fn to_bit_planes<T: Ring>(
 }
 
 fn prefix_is_cheaper(profile: LinkProfile, bits: usize, rows: usize) -> bool {
-    // The comparison's cost model, with a tree instead of a ripple as the sign of a long link.
-    let shape = Comparison::choose(profile, bits, rows);
-    shape.rounds() * 2 < bits
+    let levels = (usize::BITS - (bits - 1).leading_zeros()) as usize;
+    let prefix = picoseconds(profile, levels + 1, bits * (levels + 1), rows);
+    prefix < picoseconds(profile, bits - 1, bits - 1, rows)
 }
 
 fn ripple_sum(

@@ -130,15 +130,17 @@ pub(crate) struct Comparison {
 /// Computing and sending one AND gate, in picoseconds of wall time, beside its share of the link.
 const GATE_PICOSECONDS: u128 = 150;
 
+/// The time that a circuit of `gates` AND gates a row is expected to take.
+pub(super) fn picoseconds(profile: LinkProfile, rounds: usize, gates: usize, rows: usize) -> u128 {
+    let bandwidth = u128::from(profile.bytes_per_second.max(1));
+    let gate = GATE_PICOSECONDS + 1_000_000_000_000 / 8 / bandwidth;
+    profile.round_trip.as_nanos() * 1000 * rounds as u128 + gate * (gates * rows) as u128
+}
+
 impl Comparison {
     /// The cheapest shape for `rows` comparisons of `width` bits at once.
     pub(crate) fn choose(profile: LinkProfile, width: usize, rows: usize) -> Self {
-        let cost = |c: &Self| {
-            let bandwidth = u128::from(profile.bytes_per_second.max(1));
-            let gate = GATE_PICOSECONDS + 1_000_000_000_000 / 8 / bandwidth;
-            profile.round_trip.as_nanos() * 1000 * c.rounds() as u128
-                + gate * (c.and_gates() * rows) as u128
-        };
+        let cost = |c: &Self| picoseconds(profile, c.rounds(), c.and_gates(), rows);
         [1, 2, 4, 8, 16, 32, width]
             .into_iter()
             .filter(|&group| group <= width)

@@ -5,8 +5,8 @@ use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::{LinkProfile, Step};
 use veilgate_mpc::oblivious::sort::{apply, sort_permutation, top_k};
 use veilgate_mpc::prss::Stream;
-use veilgate_mpc::release::ClearTable;
-use veilgate_mpc::testing::{data, open_table_with, share_table};
+use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
+use veilgate_mpc::testing::{data, open_table_with, share_table, three_parties};
 
 fn table(s: &mut Stream, n: usize, width: usize, distinct: u64, shape: usize) -> ClearTable {
     let mut key = bits(s, width, n, distinct);
@@ -71,6 +71,33 @@ fn every_variant_sorts_stably_by_several_keys() {
         }
     }
     assert!(cases >= 200);
+}
+
+#[test]
+fn few_of_very_many_rows_come_after_one_comparison_each() {
+    let n = 70_000;
+    for (limit, distinct) in [(1, 0), (100, 0), (3000, 0), (100, 2), (10_000, 0)] {
+        let clear = table(&mut data(limit as u64), n, 40, distinct, 0);
+        let all = three_parties(1, |ctx| {
+            let t = share_table(2, ctx.role(), &clear)?;
+            let key = t.bits("test", 0)?.clone();
+            let out = top_k(ctx, &Step::new("top"), &t, &[&key], limit)?;
+            Ok(final_share(ctx.role(), &out))
+        })
+        .unwrap();
+        let out = reconstruct([&all[0].0, &all[1].0, &all[2].0]).unwrap();
+        let mut due = all_rows(&clear);
+        due.sort_by(|a, b| order(&a[0], &b[0]));
+        due.truncate(limit);
+        assert!(all_rows(&out) == due, "{limit} of {n} rows");
+        if limit <= 100 {
+            // Moving keys and rows; one comparison of 57 bits; 40 bits a row for all the rest.
+            let moved = 4.0 / 3.0 * (64.0 + 64.0 + 64.0);
+            let sent: u64 = all.iter().map(|(_, traffic)| traffic.bytes_sent).sum();
+            let bits = sent as f64 * 8.0 / 3.0 / n as f64;
+            assert!(bits < moved + 57.0 + 40.0, "{limit}: {bits} bits a row");
+        }
+    }
 }
 
 #[test]

@@ -57,6 +57,30 @@ fn results_equal_clear_text() {
 }
 
 #[test]
+fn data_over_grpc_gives_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), PEOPLE, 4);
+    let sandbox = Sandbox::start_with(folder.path(), &["--data-over-grpc"]);
+    let oracle = Oracle::over(folder.path());
+    let (r, i) = (clean("r.person_id"), clean("i.person_id"));
+    // Twice: the connections of a run end with it.
+    for _ in 0..2 {
+        check(
+            &sandbox,
+            &oracle,
+            "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
+             JOIN tax.income i ON r.person_id = i.person_id \
+             GROUP BY r.district ORDER BY r.district",
+            &format!(
+                "SELECT r.district, COUNT(*) AS n FROM raw_civil_residents r \
+                 JOIN raw_tax_income i ON {r} = {i} \
+                 GROUP BY r.district HAVING COUNT(DISTINCT {r}) >= 10 ORDER BY r.district"
+            ),
+        );
+    }
+}
+
+#[test]
 fn one_command_prints_only_rows() {
     let output = run(&[
         "demo",

@@ -52,9 +52,15 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// Starts one over `dir` and waits until it says how to query.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with further arguments.
+    pub(crate) fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let mut child = veilgate()
             .arg("sandbox")
             .arg(dir)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,7 +1,7 @@
 //! Searching sorted pivots with all rows of large partitions: what a row is compared with is chosen by
 //! its opened decisions so far, plane by plane, so that no row is ever gathered for it.
 
-use super::{Partition, Records};
+use super::quicksort::{Partition, Records};
 use crate::bits::choose::{DECISIONS, Range, can_pick, choose, pick, step};
 use crate::bits::{gather_planes_into, plane_words, to_rows};
 

@@ -17,6 +17,8 @@
 //! sender's (`membership`), or how many. See `docs/protocols/psi-ecdh.md`.
 
 mod hash;
+mod logarithm;
+pub mod sum;
 #[cfg(test)]
 mod tests;
 
@@ -142,6 +144,24 @@ pub fn receive(
     private: &Seed,
     threads: usize,
 ) -> Result<Found> {
+    let (returned, mut theirs) = exchange_as_receiver(link, step, plan, keys, private, threads)?;
+    theirs.sort_unstable();
+    let found = returned.iter().map(|tag| theirs.binary_search(tag).is_ok());
+    Ok(match plan.output {
+        Output::Intersection => Found::Rows(found.take(keys.rows).collect()),
+        Output::Cardinality => Found::Count(found.filter(|&found| found).count()),
+    })
+}
+
+/// Ends with the tags of my elements as they were returned, and those of the sender's in its order.
+fn exchange_as_receiver(
+    link: &mut dyn Link,
+    step: &Step,
+    plan: &Plan,
+    keys: &Keys<'_>,
+    private: &Seed,
+    threads: usize,
+) -> Result<(Vec<u128>, Vec<u128>)> {
     plan.check(link.me(), plan.receiver, keys, plan.receiver_rows)?;
     let mine = Secrets::draw(plan, step, private);
     let mut theirs: Vec<u128> = Vec::with_capacity(plan.sender_rows);
@@ -187,12 +207,7 @@ pub fn receive(
             )?;
         }
     }
-    theirs.sort_unstable();
-    let found = returned.iter().map(|tag| theirs.binary_search(tag).is_ok());
-    Ok(match plan.output {
-        Output::Intersection => Found::Rows(found.take(keys.rows).collect()),
-        Output::Cardinality => Found::Count(found.filter(|&found| found).count()),
-    })
+    Ok((returned, theirs))
 }
 
 /// Runs the protocol as the sender.
@@ -207,6 +222,18 @@ pub fn send(
     private: &Seed,
     threads: usize,
 ) -> Result<()> {
+    exchange_as_sender(link, step, plan, keys, private, threads).map(drop)
+}
+
+/// Ends with the row at each place of what was sent; rows from `keys.rows` on are padding.
+fn exchange_as_sender(
+    link: &mut dyn Link,
+    step: &Step,
+    plan: &Plan,
+    keys: &Keys<'_>,
+    private: &Seed,
+    threads: usize,
+) -> Result<Vec<u32>> {
     plan.check(link.me(), plan.sender, keys, plan.sender_rows)?;
     let mut mine = Secrets::draw(plan, step, private);
     let width = plan.tag_bytes();
@@ -245,7 +272,7 @@ pub fn send(
             give_tags(link, plan, &step.at("returned", chunk), part)?;
         }
     }
-    Ok(())
+    Ok(places)
 }
 
 /// What a party draws for itself.

@@ -1,5 +1,6 @@
 //! Two parties against sets in the clear, and against peers that misbehave.
 
+use super::sum::{FoundSum, SumPlan, receive_sum, send_sum};
 use super::*;
 use crate::error::Gone;
 use crate::net::Traffic;
@@ -289,4 +290,111 @@ fn cancellation_ends_a_wait() {
     let step = Step::new("psi");
     let result = receive(&mut mine, &step, &plan, &keys(1, &write), &Seed([1; 32]), 1);
     assert_eq!(result, Err(Error::Cancelled));
+}
+
+/// Both parties of an intersection-sum; what each ends with, and all bytes sent.
+fn run_sum(
+    plan: &SumPlan,
+    receiver: &[u64],
+    sender: &[(u64, u64)],
+    threads: usize,
+) -> (Result<FoundSum>, Result<Option<u128>>, u64, View) {
+    let mut links = network(2);
+    let view = View::default();
+    let mut theirs = Recording::new(links.pop().unwrap(), &view);
+    let mut mine = links.pop().unwrap();
+    let step = Step::new("sum");
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| {
+            let write = |row: usize, key: &mut Vec<u8>| key.extend(sender[row].0.to_le_bytes());
+            let keys = keys(sender.len(), &write);
+            let values: Vec<u64> = sender.iter().map(|(_, value)| *value).collect();
+            let sum = send_sum(
+                &mut theirs,
+                &step,
+                plan,
+                &keys,
+                &values,
+                &Seed([1; 32]),
+                threads,
+            );
+            (sum, theirs.traffic().bytes_sent)
+        });
+        let write = |row: usize, key: &mut Vec<u8>| key.extend(receiver[row].to_le_bytes());
+        let keys = keys(receiver.len(), &write);
+        let found = receive_sum(&mut mine, &step, plan, &keys, &Seed([2; 32]), threads);
+        let sent = mine.traffic().bytes_sent;
+        drop(mine);
+        let (sum, more) = sending.join().unwrap();
+        (found, sum, sent + more, view.clone())
+    })
+}
+
+fn sum_plan(receiver_rows: usize, sender_rows: usize, at_least: usize) -> SumPlan {
+    SumPlan {
+        exchange: plan(receiver_rows, sender_rows, Output::Cardinality),
+        at_least,
+    }
+}
+
+#[test]
+fn sums_over_the_intersection_match_clear_text_and_k_is_kept() {
+    for number in 0..200_u64 {
+        let mut stream = data(number);
+        let mut draw = |below: u64| stream.words::<u64>(1)[0] % below;
+        let (n, m) = (draw(9) as usize, draw(9) as usize);
+        let receiver = set(number * 2, n, 12);
+        let sender: Vec<(u64, u64)> = set(number * 2 + 1, m, 12)
+            .into_iter()
+            .map(|key| {
+                (
+                    key,
+                    [0, 1, 65_535, 65_536, u64::MAX, draw(u64::MAX)][draw(6) as usize],
+                )
+            })
+            .collect();
+        let at_least = 1 + draw(4) as usize;
+        let plan = sum_plan(n + draw(3) as usize, m + draw(3) as usize, at_least);
+        let (found, told, sent, _) = run_sum(&plan, &receiver, &sender, 1 + number as usize % 2);
+        let common: Vec<u128> = sender
+            .iter()
+            .filter(|(key, _)| receiver.contains(key))
+            .map(|(_, value)| u128::from(*value))
+            .collect();
+        let sum = (common.len() >= at_least).then(|| common.iter().sum());
+        let count = common.len();
+        assert!(found.unwrap() == FoundSum { count, sum }, "{number}");
+        assert!(told.unwrap() == sum, "{number}");
+        let exchange = 32 * (plan.exchange.receiver_rows + plan.exchange.sender_rows)
+            + plan.exchange.tag_bytes() * plan.exchange.receiver_rows;
+        let due = exchange + 256 * plan.exchange.sender_rows + 32 + 257 + 16;
+        assert_eq!(sent, due as u64, "{number}");
+    }
+}
+
+#[test]
+fn too_few_common_keys_bring_the_sender_one_fixed_message() {
+    let sender: Vec<(u64, u64)> = (0..20).map(|key| (key, 1_000 + key)).collect();
+    let total = |receiver: &[u64]| {
+        let (found, told, _, view) = run_sum(&sum_plan(20, 20, 5), receiver, &sender, 1);
+        assert!(found.unwrap().sum.is_none() && told.unwrap().is_none());
+        let frames = view.frames();
+        let frame = frames.iter().find(|f| f.step.path() == "sum/total");
+        frame.unwrap().payload.clone()
+    };
+    // None or four in common: the same bytes.
+    assert_eq!(total(&[100, 101]), vec![0; 257]);
+    assert_eq!(total(&[0, 1, 2, 3]), vec![0; 257]);
+}
+
+#[test]
+fn sums_are_refused_without_k_or_values() {
+    let sender = [(1, 5)];
+    let (found, told, ..) = run_sum(&sum_plan(1, 1, 0), &[1], &sender, 1);
+    assert!(matches!(found, Err(Error::InvalidInput { .. })));
+    assert!(matches!(told, Err(Error::InvalidInput { .. })));
+    let mut other = sum_plan(1, 1, 1);
+    other.exchange.output = Output::Intersection;
+    let (found, ..) = run_sum(&other, &[1], &sender, 1);
+    assert!(matches!(found, Err(Error::InvalidInput { .. })));
 }

@@ -46,7 +46,7 @@ fn check(number: u64, plan: &AlignPlan, keys: &[Vec<u64>]) {
 }
 
 /// `count` distinct keys below `range`.
-fn some_keys(count: usize, range: usize, stream: &mut Stream) -> Vec<u64> {
+pub(super) fn some_keys(count: usize, range: usize, stream: &mut Stream) -> Vec<u64> {
     stream
         .permutation(range.max(count))
         .into_iter()
@@ -247,115 +247,5 @@ fn left_semi_and_anti_joins_equal_the_clear_join() {
         let mut plan = plan_of(&owners, dummies);
         plan.kind = kind;
         check_kind(number, &plan, &keys);
-    }
-}
-
-/// Checks a grouped alignment against clear sums.
-fn check_groups(number: u64, plan: &GroupPlan, keys: &[Vec<u64>], groups: &Groups) {
-    let mut stream = Stream::new(&[number as u8; 16]);
-    let tables: Vec<OwnerTable> = plan
-        .align
-        .owners
-        .iter()
-        .zip(keys)
-        .map(|(owner, keys)| table(number, keys, &owner.columns, &mut stream))
-        .collect();
-    let ends = run_groups(network(5), number, plan, &tables, groups);
-    let (columns, valid) = open(plan.padded_groups, &ends);
-    let mut got: Vec<String> = (0..plan.padded_groups)
-        .filter(|&row| valid[row])
-        .map(|row| shown(&rows_of(&columns, row)))
-        .collect();
-    let mut sums: BTreeMap<u32, (Vec<u128>, u64)> = BTreeMap::new();
-    for key in &keys[0] {
-        let rows: Option<Vec<usize>> = keys
-            .iter()
-            .map(|keys| keys.iter().position(|other| other == key))
-            .collect();
-        let Some(rows) = rows else { continue };
-        let cells = tables.iter().zip(&rows).flat_map(|(table, &row)| {
-            table.columns.iter().map(move |column| match column {
-                ClearColumn::Arith64(words) => u128::from(words[row]),
-                ClearColumn::Arith128(words) => words[row],
-                ClearColumn::Bits { .. } => unreachable!(),
-            })
-        });
-        let cells: Vec<u128> = cells.collect();
-        let group = sums
-            .entry(groups.of_row[rows[plan.by]])
-            .or_insert((vec![0; cells.len()], 0));
-        for (sum, cell) in group.0.iter_mut().zip(cells) {
-            *sum = sum.wrapping_add(cell);
-        }
-        group.1 += 1;
-    }
-    let kinds = plan.align.owners.iter().flat_map(|owner| &owner.columns);
-    let kinds: Vec<ColumnKind> = kinds.copied().collect();
-    let mut due: Vec<String> = sums
-        .into_iter()
-        .map(|(group, (sums, count))| {
-            let mut cells = rows_of(&groups.keys, group as usize);
-            cells.extend(kinds.iter().zip(sums).map(|(kind, sum)| match kind {
-                ColumnKind::Arith128 => ClearColumn::Arith128(vec![sum]),
-                _ => ClearColumn::Arith64(vec![sum as u64]),
-            }));
-            cells.push(ClearColumn::Arith64(vec![count]));
-            shown(&cells)
-        })
-        .collect();
-    got.sort();
-    due.sort();
-    assert_eq!(got, due, "run {number}");
-}
-
-#[test]
-fn grouped_alignments_equal_clear_sums() {
-    let mut stream = Stream::new(&[3; 16]);
-    for number in 2000..2200_u64 {
-        let mut draw = |below: u32| {
-            let mut word = [0_u32];
-            stream.fill(&mut word);
-            (word[0] % below) as usize
-        };
-        let count = 2 + draw(2);
-        let dummies = match draw(3) {
-            0 => Dummies::NONE,
-            _ => Dummies::new(2, 1, 20).unwrap(),
-        };
-        let range = [1, 5, 80, 300][draw(4)];
-        let shapes: [&[ColumnKind]; 4] = [&[], &[A64], &[A128], &[A64, A128]];
-        let names: [&[ColumnKind]; 3] = [&[BITS], &[A64, FLAG], &[FLAG]];
-        let sizes: Vec<usize> = (0..count).map(|_| draw(range as u32 + 1)).collect();
-        let by = draw(count as u32);
-        let real_groups = 1 + draw(9);
-        let who = [[0, 1, 3], [1, 3, 0]][number as usize % 2];
-        let who = if count == 2 { [0, 1, 3] } else { who };
-        let owners: Vec<(u8, u8, usize, &[ColumnKind])> = (0..count)
-            .map(|i| {
-                let padded = sizes[i] + dummies.headroom(count) + draw(30);
-                (who[i], u8::from(who[i] == 0), padded, shapes[draw(4)])
-            })
-            .collect();
-        let of_row = (0..sizes[by])
-            .map(|_| draw(real_groups as u32) as u32)
-            .collect();
-        let mut align = plan_of(&owners, dummies);
-        align.kind = AlignKind::Groups;
-        let plan = GroupPlan {
-            align,
-            by,
-            padded_groups: real_groups + draw(5),
-            keys: names[draw(3)].to_vec(),
-        };
-        let keys: Vec<Vec<u64>> = sizes
-            .iter()
-            .map(|&size| some_keys(size, range, &mut stream))
-            .collect();
-        let names = table(number, &vec![0; real_groups], &plan.keys, &mut stream);
-        let groups = Groups {
-            of_row,
-            keys: names.columns,
-        };
-        check_groups(number, &plan, &keys, &groups);
     }
 }

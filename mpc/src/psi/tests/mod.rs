@@ -2,6 +2,7 @@
 
 mod faults;
 mod figures;
+mod grouped;
 mod join;
 mod views;
 

@@ -1,0 +1,483 @@
+//! The comparison sort: a quicksort with many pivots over records in a uniformly random order.
+
+use super::super::shuffle::Cut;
+use super::probe::{LARGE, PIVOTS, Probe};
+use crate::bits::{gather_planes_into, plane_words, tail_mask};
+use crate::circuit::{Comparison, Gates, Operand, Right};
+use crate::context::{Context, pieces};
+use crate::error::Result;
+use crate::net::Step;
+use crate::open::reveal_bits_that_tell_nothing;
+use std::sync::{Mutex, PoisonError};
+
+/// Row-major shared keys.
+pub(super) struct Records {
+    pub(super) a: Vec<u64>,
+    pub(super) b: Vec<u64>,
+    pub(super) width: usize,
+    pub(super) stride: usize,
+}
+
+/// Consecutive positions that still have to be sorted among themselves.
+#[derive(Clone, Copy)]
+pub(super) struct Partition {
+    start: u32,
+    len: u32,
+    /// How many of its first rows are pivots: all of them, or `2^k - 1`.
+    pivots: u32,
+}
+
+/// Partitions up to this many rows compare all pairs.
+const ALL_PAIRS: usize = 5;
+
+/// Comparisons at a time: bounds memory to about 64 bytes a comparison for 100-bit keys.
+const BATCH: usize = 1 << 19;
+
+impl Partition {
+    pub(super) fn new(start: usize, len: usize) -> Self {
+        let (start, rows) = (position(start), position(len));
+        if len <= ALL_PAIRS {
+            return Self {
+                start,
+                len: rows,
+                pivots: rows,
+            };
+        }
+        // The largest 2^k - 1 below about sqrt(2 len): its pairs then cost at most one comparison a row.
+        let mut pivots = 3;
+        while (2 * pivots + 1) * (2 * pivots + 1) <= 2 * len && pivots < PIVOTS {
+            pivots = 2 * pivots + 1;
+        }
+        Self {
+            start,
+            len: rows,
+            pivots: position(pivots),
+        }
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn pivots(&self) -> usize {
+        self.pivots as usize
+    }
+
+    fn is_searched(&self) -> bool {
+        self.pivots < self.len
+    }
+
+    fn is_large(&self) -> bool {
+        self.len() >= LARGE
+    }
+}
+
+/// The state of the sort: records in their current order.
+pub(super) struct Quicksort {
+    records: Records,
+    /// The shuffled row at each position.
+    order: Vec<u32>,
+    /// Room for records that move.
+    spare: Vec<u64>,
+    /// Positions from here on need no order.
+    limit: usize,
+    /// Room for what is being compared, as much as threads compare at once.
+    room: Mutex<Vec<Room>>,
+}
+
+/// The two sides of a comparison.
+#[derive(Default)]
+struct Room {
+    left: Planes,
+    right: Planes,
+}
+
+impl Quicksort {
+    pub(super) fn new(records: Records, limit: usize) -> Self {
+        let rows = records.a.len() / records.stride;
+        Self {
+            records,
+            order: (0_u32..).take(rows).collect(),
+            spare: Vec::new(),
+            limit,
+            room: Mutex::default(),
+        }
+    }
+
+    pub(super) fn run(mut self, ctx: &mut Context, step: &Step) -> Result<Vec<u32>> {
+        let (rows, limit) = (self.order.len(), self.limit);
+        let mut all = Partition::new(0, rows);
+        if let Some((sample, pivot)) = sample_for(rows, limit) {
+            let step = step.narrow("sample");
+            self.sort(ctx, &step, Partition::new(0, sample), sample)?;
+            self.swap(0, pivot);
+            all.pivots = 1;
+        }
+        self.sort(ctx, step, all, limit)?;
+        Ok(self.order)
+    }
+
+    /// Sorts a partition, as far as positions below `limit` go.
+    fn sort(
+        &mut self,
+        ctx: &mut Context,
+        step: &Step,
+        partition: Partition,
+        limit: usize,
+    ) -> Result<()> {
+        let rows = partition.len();
+        let mut partitions = vec![partition];
+        partitions.retain(|_| limit > 0);
+        for level in 0.. {
+            if partitions.is_empty() {
+                break;
+            }
+            let step = step.at("level", level);
+            let ranks = self.rank_pivots(ctx, &step.narrow("pivots"), &partitions)?;
+            let buckets = self.search(ctx, &step.narrow("search"), &partitions, &ranks)?;
+            partitions = self.regroup(ctx, &partitions, &ranks, &buckets)?;
+            partitions.retain(|p| p.start() < limit);
+            let open: usize = partitions.iter().map(|p| p.len()).sum();
+            ctx.report(&step, rows.saturating_sub(open));
+        }
+        Ok(())
+    }
+
+    /// Exchanges the records at two positions.
+    fn swap(&mut self, one: usize, other: usize) {
+        self.order.swap(one, other);
+        let stride = self.records.stride;
+        for words in [&mut self.records.a, &mut self.records.b] {
+            for word in 0..stride {
+                words.swap(one * stride + word, other * stride + word);
+            }
+        }
+    }
+
+    /// The pivots of all partitions in ascending order, as positions, concatenated: all pairs.
+    fn rank_pivots(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[Partition],
+    ) -> Result<Vec<u32>> {
+        let mut pairs = Vec::new();
+        for p in partitions {
+            for i in 1..p.pivots() {
+                for j in 0..i {
+                    pairs.push((position(p.start() + i), position(p.start() + j)));
+                }
+            }
+        }
+        let parts = pairs.chunks(batch(ctx, pairs.len())).collect();
+        let bits = ctx.parallel(parts, |ctx, number, pairs| {
+            let (left, right): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+            self.with_room(|room| {
+                room.left.fill(&self.records, &left);
+                room.right.fill(&self.records, &right);
+                let right = Right::Planes(room.right.operand());
+                let step = step.at("batch", number);
+                self.compare(ctx, &step, pairs.len(), &room.left, &right)
+            })
+        })?;
+        let bits = bits.concat();
+        let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots()).sum());
+        let mut ranks = Vec::new();
+        let mut at = 0;
+        for p in partitions {
+            ranks.clear();
+            ranks.resize(p.pivots(), 0_usize);
+            for i in 1..p.pivots() {
+                for j in 0..i {
+                    let less = usize::from(bits[at / 64] >> (at % 64) & 1 == 1);
+                    ranks[j] += less;
+                    ranks[i] += 1 - less;
+                    at += 1;
+                }
+            }
+            let base = sorted.len();
+            sorted.resize(base + p.pivots(), 0);
+            for (i, &rank) in ranks.iter().enumerate() {
+                sorted[base + rank] = position(p.start() + i);
+            }
+        }
+        Ok(sorted)
+    }
+
+    /// For every row of every searched partition, in the order of [`searched`], how many pivots it is
+    /// not below. The entries of the pivots themselves are of no use.
+    fn search(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[Partition],
+        sorted: &[u32],
+    ) -> Result<Vec<u32>> {
+        let all = searched(partitions);
+        let (large, small) = all.split_at(all.partition_point(|(p, _)| p.is_large()));
+        let mut found = self.search_large(ctx, &step.narrow("large"), large, sorted)?;
+        found.extend(self.search_small(ctx, &step.narrow("small"), small, sorted)?);
+        Ok(found)
+    }
+
+    /// [`Self::search`] by [`Probe`]s.
+    fn search_large(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[(Partition, usize)],
+        sorted: &[u32],
+    ) -> Result<Vec<u32>> {
+        let rows = partitions
+            .iter()
+            .flat_map(|(p, _)| p.start()..p.start() + p.len());
+        let rows: Vec<u32> = rows.map(position).collect();
+        let length = batch(ctx, rows.len());
+        let found = ctx.parallel(rows.chunks(length).collect(), |ctx, number, rows| {
+            let step = step.at("batch", number);
+            let from = number * length;
+            let mut probe = Probe::new(&self.records, partitions, sorted, from, rows.len());
+            self.with_room(|room| {
+                room.left.fill(&self.records, rows);
+                for round in 0.. {
+                    let active = probe.active();
+                    if active == 0 {
+                        break;
+                    }
+                    let make = |bit: usize, a: &mut [u64], b: &mut [u64]| probe.plane(bit, a, b);
+                    let right = Right::Made(&make);
+                    let step = step.at("round", round);
+                    let below = self.compare(ctx, &step, active, &room.left, &right)?;
+                    probe.decide(below);
+                }
+                Ok(probe.buckets())
+            })
+        })?;
+        Ok(found.concat())
+    }
+
+    /// [`Self::search`] by gathering the pivots.
+    fn search_small(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        partitions: &[(Partition, usize)],
+        sorted: &[u32],
+    ) -> Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        for (p, base) in partitions {
+            rows.extend((p.start()..p.start() + p.len()).map(|row| Search {
+                row: position(row),
+                base: position(*base),
+                half: position(p.pivots().div_ceil(2)),
+            }));
+        }
+        let length = batch(ctx, rows.len());
+        let found = ctx.parallel(rows.chunks_mut(length).collect(), |ctx, number, rows| {
+            let step = step.at("batch", number);
+            let positions: Vec<u32> = rows.iter().map(|r| r.row).collect();
+            let bases: Vec<u32> = rows.iter().map(|r| r.base).collect();
+            self.with_room(|room| {
+                room.left.fill(&self.records, &positions);
+                let mut right = positions;
+                for round in 0.. {
+                    // Partitions of more pivots come first, so those still searching are a prefix.
+                    let active = rows.partition_point(|r| r.half > 0);
+                    if active == 0 {
+                        break;
+                    }
+                    right.clear();
+                    let probes = rows[..active]
+                        .iter()
+                        .map(|r| sorted[(r.base + r.half - 1) as usize]);
+                    right.extend(probes);
+                    room.right.fill(&self.records, &right);
+                    let probed = Right::Planes(room.right.operand());
+                    let step = step.at("round", round);
+                    let less = self.compare(ctx, &step, active, &room.left, &probed)?;
+                    for (i, r) in rows[..active].iter_mut().enumerate() {
+                        let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
+                        r.base += r.half * above;
+                        r.half /= 2;
+                    }
+                }
+                let found = rows.iter().zip(bases).map(|(r, base)| r.base - base);
+                Ok(found.collect::<Vec<u32>>())
+            })
+        })?;
+        Ok(found.concat())
+    }
+
+    /// Runs `compare` with memory that is used again.
+    fn with_room<T>(&self, compare: impl FnOnce(&mut Room) -> Result<T>) -> Result<T> {
+        let rooms = || self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = rooms().pop().unwrap_or_default();
+        let result = compare(&mut room);
+        rooms().push(room);
+        result
+    }
+
+    /// Moves rows to their place among the pivots; the partitions between pivots are what is left.
+    fn regroup(
+        &mut self,
+        ctx: &mut Context,
+        partitions: &[Partition],
+        ranks: &[u32],
+        buckets: &[u32],
+    ) -> Result<Vec<Partition>> {
+        let mut gathered: Vec<u32> = (0_u32..).take(self.order.len()).collect();
+        let mut base = 0;
+        for p in partitions {
+            if !p.is_searched() {
+                gathered[p.start()..p.start() + p.len()]
+                    .copy_from_slice(&ranks[base..base + p.len()]);
+            }
+            base += p.pivots();
+        }
+        let mut left = Vec::new();
+        let (mut counts, mut starts) = (Vec::new(), Vec::new());
+        let mut at_bucket = 0;
+        for (p, base) in searched(partitions) {
+            let sorted = &ranks[base..base + p.pivots()];
+            let mine = &buckets[at_bucket..at_bucket + p.len()];
+            at_bucket += p.len();
+            counts.clear();
+            counts.resize(p.pivots() + 1, 0_usize);
+            for &bucket in &mine[p.pivots()..] {
+                counts[bucket as usize] += 1;
+            }
+            starts.clear();
+            let mut at = p.start();
+            for (bucket, &count) in counts.iter().enumerate() {
+                starts.push(at);
+                if count > 1 {
+                    left.push(Partition::new(at, count));
+                }
+                at += count;
+                if bucket < p.pivots() {
+                    gathered[at] = sorted[bucket];
+                    at += 1;
+                }
+            }
+            for (i, &bucket) in mine.iter().enumerate().skip(p.pivots()) {
+                let slot = &mut starts[bucket as usize];
+                gathered[*slot] = position(p.start() + i);
+                *slot += 1;
+            }
+        }
+        self.order = gathered.iter().map(|&g| self.order[g as usize]).collect();
+        let cut = Cut::new(gathered.len(), self.records.stride, ctx.threads());
+        for words in [&mut self.records.a, &mut self.records.b] {
+            self.spare.resize(words.len(), 0);
+            cut.each(ctx, &mut self.spare, |_, _, from, out| {
+                cut.gather(out, words, &gathered, from);
+                Ok(())
+            })?;
+            std::mem::swap(words, &mut self.spare);
+        }
+        Ok(left)
+    }
+
+    /// Opens whether the first `rows` rows of `left` are below those of `right`, a bit a pair, packed.
+    fn compare(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        rows: usize,
+        left: &Planes,
+        right: &Right<'_>,
+    ) -> Result<Vec<u64>> {
+        let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
+        let mut gates = Gates::new(ctx, step)?;
+        let left = left.operand();
+        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), left, right)?;
+        let mask = tail_mask(rows);
+        for component in [&mut a, &mut b] {
+            if let Some(last) = component.last_mut() {
+                *last &= mask;
+            }
+        }
+        // Tells nothing: the order of distinct keys in uniformly random places is uniformly random,
+        // and these bits are a function of that order.
+        reveal_bits_that_tell_nothing(ctx, &step.narrow("open"), &a, &b)
+    }
+}
+
+/// Where few of many rows are wanted in order: how many rows to sort as a sample, and which of them to
+/// part all rows by, so that those below it most likely are enough. Of the `limit` first rows a sample
+/// of `s` has about `limit s / rows`; the pivot is beyond four standard deviations of that.
+fn sample_for(rows: usize, limit: usize) -> Option<(usize, usize)> {
+    const SAMPLE: usize = 1023;
+    let due = limit * SAMPLE / rows.max(1);
+    let pivot = due + 4 * (due + 1).isqrt();
+    (limit > 0 && rows >= 64 * SAMPLE && pivot < SAMPLE / 4).then_some((SAMPLE, pivot))
+}
+
+/// How many of `rows` comparisons are made at a time.
+fn batch(ctx: &Context, rows: usize) -> usize {
+    let first = pieces(rows, ctx.threads(), BATCH).into_iter().next();
+    first.map_or(1, |piece| piece.len())
+}
+
+/// One row's binary search among the sorted pivots from `base`: `2 half - 1` of them are left.
+struct Search {
+    row: u32,
+    base: u32,
+    half: u32,
+}
+
+/// The partitions that need a search, large ones first, then those of most pivots, each with where its
+/// sorted pivots begin.
+fn searched(partitions: &[Partition]) -> Vec<(Partition, usize)> {
+    let mut base = 0;
+    // By size, then by the number of pivots, which is a power of 2 less 1.
+    let mut classes: [[Vec<(Partition, usize)>; 7]; 2] = Default::default();
+    for &p in partitions {
+        if p.is_searched() {
+            let power = (p.pivots() + 1).trailing_zeros() as usize;
+            classes[usize::from(!p.is_large())][6 - power].push((p, base));
+        }
+        base += p.pivots();
+    }
+    classes.into_iter().flatten().flatten().collect()
+}
+
+/// Planes of some records; the memory is kept from one use to the next.
+#[derive(Default)]
+struct Planes {
+    a: Vec<u64>,
+    b: Vec<u64>,
+    rows: usize,
+}
+
+impl Planes {
+    /// The records at `positions`, in that order.
+    fn fill(&mut self, records: &Records, positions: &[u32]) {
+        self.rows = positions.len();
+        let words = records.width * plane_words(self.rows);
+        for (planes, words_in) in [(&mut self.a, &records.a), (&mut self.b, &records.b)] {
+            if planes.len() < words {
+                planes.resize(words, 0);
+            }
+            gather_planes_into(words_in, positions, records.width, &mut planes[..words]);
+        }
+    }
+
+    fn operand(&self) -> Operand<'_> {
+        Operand {
+            a: &self.a,
+            b: &self.b,
+            stride: plane_words(self.rows),
+        }
+    }
+}
+
+/// A position as 32 bits: [`Shuffle::draw`] has refused more rows than fit.
+#[allow(clippy::cast_possible_truncation)]
+fn position(row: usize) -> u32 {
+    row as u32
+}
