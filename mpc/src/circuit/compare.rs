@@ -131,7 +131,7 @@ pub(crate) struct Comparison {
 const GATE_PICOSECONDS: u128 = 150;
 
 /// The time that a circuit of `gates` AND gates a row is expected to take.
-pub(super) fn picoseconds(profile: LinkProfile, rounds: usize, gates: usize, rows: usize) -> u128 {
+pub(crate) fn picoseconds(profile: LinkProfile, rounds: usize, gates: usize, rows: usize) -> u128 {
     let bandwidth = u128::from(profile.bytes_per_second.max(1));
     let gate = GATE_PICOSECONDS + 1_000_000_000_000 / 8 / bandwidth;
     profile.round_trip.as_nanos() * 1000 * rounds as u128 + gate * (gates * rows) as u128

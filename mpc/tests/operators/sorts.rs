@@ -75,7 +75,7 @@ fn every_variant_sorts_stably_by_several_keys() {
 
 #[test]
 fn few_of_very_many_rows_come_after_one_comparison_each() {
-    let n = 70_000;
+    let n = 200_000;
     for (limit, distinct) in [(1, 0), (100, 0), (3000, 0), (100, 2), (10_000, 0)] {
         let clear = table(&mut data(limit as u64), n, 40, distinct, 0);
         let all = three_parties(1, |ctx| {

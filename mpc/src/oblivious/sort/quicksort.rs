@@ -3,10 +3,10 @@
 use super::super::shuffle::Cut;
 use super::probe::{LARGE, PIVOTS, Probe};
 use crate::bits::{gather_planes_into, plane_words, tail_mask};
-use crate::circuit::{Comparison, Gates, Operand, Right};
+use crate::circuit::{Comparison, Gates, Operand, Right, picoseconds};
 use crate::context::{Context, pieces};
 use crate::error::Result;
-use crate::net::Step;
+use crate::net::{LinkProfile, Step};
 use crate::open::reveal_bits_that_tell_nothing;
 use std::sync::{Mutex, PoisonError};
 
@@ -111,7 +111,7 @@ impl Quicksort {
     pub(super) fn run(mut self, ctx: &mut Context, step: &Step) -> Result<Vec<u32>> {
         let (rows, limit) = (self.order.len(), self.limit);
         let mut all = Partition::new(0, rows);
-        if let Some((sample, pivot)) = sample_for(rows, limit) {
+        if let Some((sample, pivot)) = sample_for(ctx.profile(), self.records.width, rows, limit) {
             let step = step.narrow("sample");
             self.sort(ctx, &step, Partition::new(0, sample), sample)?;
             self.swap(0, pivot);
@@ -409,12 +409,26 @@ impl Quicksort {
 
 /// Where few of many rows are wanted in order: how many rows to sort as a sample, and which of them to
 /// part all rows by, so that those below it most likely are enough. Of the `limit` first rows a sample
-/// of `s` has about `limit s / rows`; the pivot is beyond four standard deviations of that.
-fn sample_for(rows: usize, limit: usize) -> Option<(usize, usize)> {
+/// of `s` has about `limit s / rows`; the pivot is beyond four standard deviations of that. None where
+/// the sample's rounds take longer than the comparisons that it saves.
+fn sample_for(
+    profile: LinkProfile,
+    width: usize,
+    rows: usize,
+    limit: usize,
+) -> Option<(usize, usize)> {
     const SAMPLE: usize = 1023;
+    /// Comparisons one after the other that sort the sample.
+    const DEPTH: usize = 15;
+    /// Comparisons that a row would else have with the first pivots, less one.
+    const SAVED: usize = 5;
     let due = limit * SAMPLE / rows.max(1);
     let pivot = due + 4 * (due + 1).isqrt();
-    (limit > 0 && rows >= 64 * SAMPLE && pivot < SAMPLE / 4).then_some((SAMPLE, pivot))
+    let few = limit > 0 && rows >= 64 * SAMPLE && pivot < SAMPLE / 4;
+    let one = Comparison::choose(profile, width, SAMPLE);
+    let rounds = DEPTH * (one.rounds() + 1);
+    let pays = picoseconds(profile, rounds, 0, 0) < picoseconds(profile, 0, SAVED * width, rows);
+    (few && pays).then_some((SAMPLE, pivot))
 }
 
 /// How many of `rows` comparisons are made at a time.
