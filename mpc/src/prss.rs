@@ -112,19 +112,24 @@ impl Stream {
 
     /// Fills `out` with random words; always whole cipher blocks are consumed.
     pub fn fill<T: Word>(&mut self, out: &mut [T]) {
-        let mut blocks: [Array<u8, U16>; BLOCKS] = [Array::default(); BLOCKS];
-        for chunk in out.as_mut_bytes().chunks_mut(16 * BLOCKS) {
-            let count = chunk.len().div_ceil(16);
-            for block in &mut blocks[..count] {
-                block[..8].copy_from_slice(&self.counter.to_le_bytes());
-                block[8..].fill(0);
-                self.counter += 1;
-            }
-            self.cipher.encrypt_blocks(&mut blocks[..count]);
-            for (bytes, block) in chunk.chunks_mut(16).zip(&blocks) {
-                bytes.copy_from_slice(&block[..bytes.len()]);
-            }
+        let (blocks, rest) = Array::<u8, U16>::slice_as_chunks_mut(out.as_mut_bytes());
+        for blocks in blocks.chunks_mut(BLOCKS) {
+            self.encrypt(blocks);
         }
+        if !rest.is_empty() {
+            let mut last = [Array::default()];
+            self.encrypt(&mut last);
+            rest.copy_from_slice(&last[0][..rest.len()]);
+        }
+    }
+
+    /// The next blocks of the stream, whatever `blocks` held.
+    fn encrypt(&mut self, blocks: &mut [Array<u8, U16>]) {
+        for block in &mut *blocks {
+            *block = Array(u128::from(self.counter).to_le_bytes());
+            self.counter += 1;
+        }
+        self.cipher.encrypt_blocks(blocks);
     }
 
     /// `count` random words.

@@ -220,12 +220,14 @@ impl Comparison {
                         let at = group * words + offset;
                         let (la, lb) = (&less.a[at..at + n], &less.b[at..at + n]);
                         for i in 0..n {
-                            tile[i] ^= cross(
+                            let product = cross(
                                 xa[i] ^ ya[i] ^ one.a,
                                 xb[i] ^ yb[i] ^ one.b,
                                 la[i] ^ ya[i],
                                 lb[i] ^ yb[i],
                             );
+                            // A summand of its own component may travel with the product.
+                            tile[i] ^= product ^ ya[i];
                         }
                     } else {
                         let at = (group - 1) * words + offset;
@@ -237,10 +239,11 @@ impl Comparison {
                     }
                 },
             )?;
-            for (group, (ya, yb)) in planes.iter().enumerate() {
-                let range = group * words..(group + 1) * words;
-                xor_of(&mut less.a[range.clone()], &out.a[range.clone()], ya);
-                xor_of(&mut less.b[range.clone()], &out.b[range], yb);
+            if groups == 1 {
+                std::mem::swap(&mut less, &mut out);
+            } else {
+                less.a[..active * words].copy_from_slice(&out.a[..active * words]);
+                less.b[..active * words].copy_from_slice(&out.b[..active * words]);
             }
             if bit == 0 {
                 for (group, (ya, yb)) in planes.iter().enumerate().skip(1) {
