@@ -83,7 +83,7 @@ fn pick_avx512(ranges: &[Range], constants: &[u64], number: &[[u8; 64]], out: &m
 #[inline]
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-fn load(bytes: &[u8; 64]) -> std::arch::x86_64::__m512i {
+pub(super) fn load(bytes: &[u8; 64]) -> std::arch::x86_64::__m512i {
     // SAFETY: 64 bytes are read, from a place of any alignment.
     unsafe { std::arch::x86_64::_mm512_loadu_si512(bytes.as_ptr().cast()) }
 }

@@ -6,6 +6,7 @@
 //! lowest word first.
 
 pub(crate) mod choose;
+pub(crate) mod places;
 mod transpose;
 
 use transpose::{Block, transpose_block};

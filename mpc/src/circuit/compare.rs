@@ -45,11 +45,11 @@ pub fn less_than(
             out
         };
         let (u, v) = (swap(x, y), swap(y, x));
-        let right = Right::Planes(Operand::of(&v));
-        comparison.run(ctx, &mut gates, words, Operand::of(&u), &right)?
+        let sides = [Side::of(&u), Side::of(&v)];
+        comparison.run(ctx, &mut gates, words, &sides)?
     } else {
-        let right = Right::Planes(Operand::of(y));
-        comparison.run(ctx, &mut gates, words, Operand::of(x), &right)?
+        let sides = [Side::of(x), Side::of(y)];
+        comparison.run(ctx, &mut gates, words, &sides)?
     };
     Ok(BitColumn::make(1, x.rows(), a, b))
 }
@@ -63,31 +63,29 @@ pub(crate) struct Operand<'p> {
     pub(crate) stride: usize,
 }
 
-impl<'p> Operand<'p> {
-    fn of(column: &'p BitColumn) -> Self {
-        Self {
-            a: &column.a,
-            b: &column.b,
-            stride: column.words(),
-        }
-    }
-}
-
 /// Writes the words of my two components of a bit's plane.
 type Make<'p> = dyn Fn(usize, &mut [u64], &mut [u64]) + 'p;
 
-/// The right side of a comparison.
-pub(crate) enum Right<'p> {
+/// A side of a comparison.
+pub(crate) enum Side<'p> {
     /// Planes that are there.
     Planes(Operand<'p>),
     /// Planes made when they are needed.
-    Made(&'p Make<'p>),
+    Made(Box<Make<'p>>),
 }
 
 /// My two components of a plane.
 type PlaneRef<'p> = (&'p [u64], &'p [u64]);
 
-impl<'p> Right<'p> {
+impl<'p> Side<'p> {
+    fn of(column: &'p BitColumn) -> Self {
+        Self::Planes(Operand {
+            a: &column.a,
+            b: &column.b,
+            stride: column.words(),
+        })
+    }
+
     /// The planes of `bits`, `words` words each; those that are made are kept in `room`.
     fn planes<'r>(
         &self,
@@ -105,7 +103,7 @@ impl<'p> Right<'p> {
                     (&operand.a[range.clone()], &operand.b[range])
                 })
                 .collect(),
-            Self::Made(make) => {
+            Self::Made(ref make) => {
                 let due = bits.clone().count() * words;
                 room.a.resize(due.max(room.a.len()), 0);
                 room.b.resize(due.max(room.b.len()), 0);
@@ -178,14 +176,13 @@ impl Comparison {
         ctx: &mut Context,
         gates: &mut Gates<'_>,
         words: usize,
-        x: Operand<'_>,
-        y: &Right<'_>,
+        [x, y]: &[Side<'_>; 2],
     ) -> Result<(Vec<u64>, Vec<u64>)> {
         if words == 0 {
             return Ok((Vec::new(), Vec::new()));
         }
         let one = One::of(ctx.role());
-        let mut room = Pairs::zeros(0);
+        let mut rooms = [Pairs::zeros(0), Pairs::zeros(0)];
         let groups = self.groups();
         let mut less = Pairs::zeros(groups * words);
         // Plane j of `same` belongs to group j + 1.
@@ -199,7 +196,9 @@ impl Comparison {
             let chains = if bit == 0 { 0 } else { active - 1 };
             let length = (active + chains) * words;
             let of_groups = (0..active).map(|group| group * self.group + bit);
-            let planes = y.planes(of_groups, words, &mut room);
+            let [x_room, y_room] = &mut rooms;
+            let xs = x.planes(of_groups.clone(), words, x_room);
+            let ys = y.planes(of_groups, words, y_room);
             gates.round(
                 ctx,
                 words,
@@ -212,10 +211,8 @@ impl Comparison {
                         (segment - active + 1, false)
                     };
                     let n = tile.len();
-                    let at_x = (group * self.group + bit) * x.stride + offset;
-                    let (xa, xb) = (&x.a[at_x..at_x + n], &x.b[at_x..at_x + n]);
-                    let (ya, yb) = planes[group];
-                    let (ya, yb) = (&ya[offset..offset + n], &yb[offset..offset + n]);
+                    let (xa, xb) = cut_plane(xs[group], offset, n);
+                    let (ya, yb) = cut_plane(ys[group], offset, n);
                     if is_less {
                         let at = group * words + offset;
                         let (la, lb) = (&less.a[at..at + n], &less.b[at..at + n]);
@@ -246,12 +243,11 @@ impl Comparison {
                 less.b[..active * words].copy_from_slice(&out.b[..active * words]);
             }
             if bit == 0 {
-                for (group, (ya, yb)) in planes.iter().enumerate().skip(1) {
-                    let at_x = group * self.group * x.stride;
+                for (group, ((xa, xb), (ya, yb))) in xs.iter().zip(&ys).enumerate().skip(1) {
                     for i in 0..words {
                         let to = (group - 1) * words + i;
-                        same.a[to] = x.a[at_x + i] ^ ya[i] ^ one.a;
-                        same.b[to] = x.b[at_x + i] ^ yb[i] ^ one.b;
+                        same.a[to] = xa[i] ^ ya[i] ^ one.a;
+                        same.b[to] = xb[i] ^ yb[i] ^ one.b;
                     }
                 }
             } else {
@@ -344,6 +340,11 @@ fn combine(
         (less, same, groups) = (next_less, next_same, left);
     }
     Ok((less.a, less.b))
+}
+
+/// `count` words of a plane from word `from` on.
+fn cut_plane((a, b): PlaneRef<'_>, from: usize, count: usize) -> PlaneRef<'_> {
+    (&a[from..from + count], &b[from..from + count])
 }
 
 fn xor_of(out: &mut [u64], x: &[u64], y: &[u64]) {

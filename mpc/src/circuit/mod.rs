@@ -21,7 +21,7 @@ pub use convert::{bit_to_arith, bit_to_arith64, bit_to_arith128};
 pub use logic::{and, and_mask, any_row, equal, equal_public, not, or, select, xor};
 pub use multiply::{clear_rows, inner_product, inner_products, multiply, multiply_by_flag, sum};
 
-pub(crate) use compare::{Comparison, Operand, Right, picoseconds};
+pub(crate) use compare::{Comparison, Operand, Side, picoseconds};
 pub(crate) use gates::{Gates, One, cross};
 pub(crate) use multiply::cross_arith;
 

@@ -2,8 +2,10 @@
 
 use super::super::shuffle::Cut;
 use super::probe::{LARGE, PIVOTS, Probe};
+use crate::bits::choose::can_pick;
+use crate::bits::places::Places;
 use crate::bits::{gather_planes_into, plane_words, tail_mask};
-use crate::circuit::{Comparison, Gates, Operand, Right, picoseconds};
+use crate::circuit::{Comparison, Gates, Operand, Side, picoseconds};
 use crate::context::{Context, pieces};
 use crate::error::Result;
 use crate::net::{LinkProfile, Step};
@@ -89,11 +91,13 @@ pub(super) struct Quicksort {
     room: Mutex<Vec<Room>>,
 }
 
-/// The two sides of a comparison.
+/// Planes of what is being compared.
 #[derive(Default)]
 struct Room {
-    left: Planes,
-    right: Planes,
+    /// The rows of a batch.
+    rows: Planes,
+    /// Other rows that they are compared with, where they cannot be picked from `rows`.
+    others: [Planes; 2],
 }
 
 impl Quicksort {
@@ -165,47 +169,35 @@ impl Quicksort {
         step: &Step,
         partitions: &[Partition],
     ) -> Result<Vec<u32>> {
-        let mut pairs = Vec::new();
-        for p in partitions {
-            for i in 1..p.pivots() {
-                for j in 0..i {
-                    pairs.push((position(p.start() + i), position(p.start() + j)));
+        let pairs = |p: &Partition| p.pivots() * (p.pivots() - 1) / 2;
+        let most = batch(ctx, partitions.iter().map(pairs).sum());
+        let parts = batches(partitions, pairs, most);
+        let sorted = ctx.parallel(parts, |ctx, number, partitions| {
+            let mut rows = Vec::new();
+            let (mut left, mut right) = (Vec::new(), Vec::new());
+            for p in partitions {
+                let at = position(rows.len());
+                rows.extend((p.start()..p.start() + p.pivots()).map(position));
+                for i in 1..position(p.pivots()) {
+                    for j in 0..i {
+                        left.push(at + i);
+                        right.push(at + j);
+                    }
                 }
             }
-        }
-        let parts = pairs.chunks(batch(ctx, pairs.len())).collect();
-        let bits = ctx.parallel(parts, |ctx, number, pairs| {
-            let (left, right): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
             self.with_room(|room| {
-                room.left.fill(&self.records, &left);
-                room.right.fill(&self.records, &right);
-                let right = Right::Planes(room.right.operand());
+                room.rows.fill(&self.records, &rows);
+                let [lefts, rights] = &mut room.others;
+                let sides = [
+                    self.others(&room.rows, &rows, &left, lefts),
+                    self.others(&room.rows, &rows, &right, rights),
+                ];
                 let step = step.at("batch", number);
-                self.compare(ctx, &step, pairs.len(), &room.left, &right)
+                let less = self.compare(ctx, &step, left.len(), &sides)?;
+                Ok(sorted_by(partitions, &less))
             })
         })?;
-        let bits = bits.concat();
-        let mut sorted = Vec::with_capacity(partitions.iter().map(|p| p.pivots()).sum());
-        let mut ranks = Vec::new();
-        let mut at = 0;
-        for p in partitions {
-            ranks.clear();
-            ranks.resize(p.pivots(), 0_usize);
-            for i in 1..p.pivots() {
-                for j in 0..i {
-                    let less = usize::from(bits[at / 64] >> (at % 64) & 1 == 1);
-                    ranks[j] += less;
-                    ranks[i] += 1 - less;
-                    at += 1;
-                }
-            }
-            let base = sorted.len();
-            sorted.resize(base + p.pivots(), 0);
-            for (i, &rank) in ranks.iter().enumerate() {
-                sorted[base + rank] = position(p.start() + i);
-            }
-        }
-        Ok(sorted)
+        Ok(sorted.concat())
     }
 
     /// For every row of every searched partition, in the order of [`searched`], how many pivots it is
@@ -242,16 +234,19 @@ impl Quicksort {
             let from = number * length;
             let mut probe = Probe::new(&self.records, partitions, sorted, from, rows.len());
             self.with_room(|room| {
-                room.left.fill(&self.records, rows);
+                room.rows.fill(&self.records, rows);
                 for round in 0.. {
                     let active = probe.active();
                     if active == 0 {
                         break;
                     }
-                    let make = |bit: usize, a: &mut [u64], b: &mut [u64]| probe.plane(bit, a, b);
-                    let right = Right::Made(&make);
+                    let sides = [
+                        Side::Planes(room.rows.operand()),
+                        Side::Made(Box::new(|bit, a, b| probe.plane(bit, a, b))),
+                    ];
                     let step = step.at("round", round);
-                    let below = self.compare(ctx, &step, active, &room.left, &right)?;
+                    let below = self.compare(ctx, &step, active, &sides)?;
+                    drop(sides);
                     probe.decide(below);
                 }
                 Ok(probe.buckets())
@@ -260,7 +255,7 @@ impl Quicksort {
         Ok(found.concat())
     }
 
-    /// [`Self::search`] by gathering the pivots.
+    /// [`Self::search`] among rows of the same batch.
     fn search_small(
         &self,
         ctx: &mut Context,
@@ -268,48 +263,74 @@ impl Quicksort {
         partitions: &[(Partition, usize)],
         sorted: &[u32],
     ) -> Result<Vec<u32>> {
-        let mut rows = Vec::new();
-        for (p, base) in partitions {
-            rows.extend((p.start()..p.start() + p.len()).map(|row| Search {
-                row: position(row),
-                base: position(*base),
-                half: position(p.pivots().div_ceil(2)),
-            }));
-        }
-        let length = batch(ctx, rows.len());
-        let found = ctx.parallel(rows.chunks_mut(length).collect(), |ctx, number, rows| {
+        let rows = |(p, _): &(Partition, usize)| p.len();
+        let most = batch(ctx, partitions.iter().map(rows).sum());
+        let parts = batches(partitions, rows, most);
+        let found = ctx.parallel(parts, |ctx, number, partitions| {
             let step = step.at("batch", number);
-            let positions: Vec<u32> = rows.iter().map(|r| r.row).collect();
-            let bases: Vec<u32> = rows.iter().map(|r| r.base).collect();
+            let mut rows: Vec<u32> = Vec::new();
+            let mut searches = Vec::new();
+            for (p, base) in partitions {
+                let search = Search {
+                    shift: position(rows.len()).wrapping_sub(p.start),
+                    base: position(*base),
+                    half: position(p.pivots().div_ceil(2)),
+                };
+                searches.extend(std::iter::repeat_n(search, p.len()));
+                rows.extend(p.start..p.start + p.len);
+            }
+            let bases: Vec<u32> = searches.iter().map(|s| s.base).collect();
             self.with_room(|room| {
-                room.left.fill(&self.records, &positions);
-                let mut right = positions;
+                room.rows.fill(&self.records, &rows);
+                let mut probed = Vec::with_capacity(rows.len());
                 for round in 0.. {
                     // Partitions of more pivots come first, so those still searching are a prefix.
-                    let active = rows.partition_point(|r| r.half > 0);
+                    let active = searches.partition_point(|s| s.half > 0);
                     if active == 0 {
                         break;
                     }
-                    right.clear();
-                    let probes = rows[..active]
-                        .iter()
-                        .map(|r| sorted[(r.base + r.half - 1) as usize]);
-                    right.extend(probes);
-                    room.right.fill(&self.records, &right);
-                    let probed = Right::Planes(room.right.operand());
+                    probed.clear();
+                    let next = searches[..active].iter().map(|s| {
+                        let pivot = sorted[(s.base + s.half - 1) as usize];
+                        pivot.wrapping_add(s.shift)
+                    });
+                    probed.extend(next);
+                    let pivots = self.others(&room.rows, &rows, &probed, &mut room.others[0]);
+                    let sides = [Side::Planes(room.rows.operand()), pivots];
                     let step = step.at("round", round);
-                    let less = self.compare(ctx, &step, active, &room.left, &probed)?;
-                    for (i, r) in rows[..active].iter_mut().enumerate() {
+                    let less = self.compare(ctx, &step, active, &sides)?;
+                    for (i, s) in searches[..active].iter_mut().enumerate() {
                         let above = position((less[i / 64] >> (i % 64) & 1) as usize ^ 1);
-                        r.base += r.half * above;
-                        r.half /= 2;
+                        s.base += s.half * above;
+                        s.half /= 2;
                     }
                 }
-                let found = rows.iter().zip(bases).map(|(r, base)| r.base - base);
+                let found = searches.iter().zip(bases).map(|(s, base)| s.base - base);
                 Ok(found.collect::<Vec<u32>>())
             })
         })?;
         Ok(found.concat())
+    }
+
+    /// The rows at `places` of a batch whose `rows` are `planes`.
+    fn others<'p>(
+        &self,
+        planes: &'p Planes,
+        rows: &[u32],
+        places: &[u32],
+        room: &'p mut Planes,
+    ) -> Side<'p> {
+        if can_pick() {
+            let places = Places::of(places);
+            return Side::Made(Box::new(move |bit, a, b| {
+                let (plane_a, plane_b) = planes.plane(bit);
+                places.pick(plane_a, a);
+                places.pick(plane_b, b);
+            }));
+        }
+        let others: Vec<u32> = places.iter().map(|&place| rows[place as usize]).collect();
+        room.fill(&self.records, &others);
+        Side::Planes(room.operand())
     }
 
     /// Runs `compare` with memory that is used again.
@@ -382,19 +403,18 @@ impl Quicksort {
         Ok(left)
     }
 
-    /// Opens whether the first `rows` rows of `left` are below those of `right`, a bit a pair, packed.
+    /// Opens whether the first `rows` rows of the left side are below those of the right, a bit a pair,
+    /// packed.
     fn compare(
         &self,
         ctx: &mut Context,
         step: &Step,
         rows: usize,
-        left: &Planes,
-        right: &Right<'_>,
+        sides: &[Side<'_>; 2],
     ) -> Result<Vec<u64>> {
         let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
         let mut gates = Gates::new(ctx, step)?;
-        let left = left.operand();
-        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), left, right)?;
+        let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), sides)?;
         let mask = tail_mask(rows);
         for component in [&mut a, &mut b] {
             if let Some(last) = component.last_mut() {
@@ -438,10 +458,51 @@ fn batch(ctx: &Context, rows: usize) -> usize {
 }
 
 /// One row's binary search among the sorted pivots from `base`: `2 half - 1` of them are left.
+#[derive(Clone, Copy)]
 struct Search {
-    row: u32,
+    /// From positions to places in the batch, modulo 2^32.
+    shift: u32,
     base: u32,
     half: u32,
+}
+
+/// Consecutive partitions together until they have `most` or more.
+fn batches<P>(partitions: &[P], size: impl Fn(&P) -> usize, most: usize) -> Vec<&[P]> {
+    let (mut parts, mut from, mut due) = (Vec::new(), 0, 0);
+    for (i, partition) in partitions.iter().enumerate() {
+        due += size(partition);
+        if due >= most || i + 1 == partitions.len() {
+            parts.push(&partitions[from..=i]);
+            (from, due) = (i + 1, 0);
+        }
+    }
+    parts
+}
+
+/// The pivots of partitions in ascending order, as positions, concatenated; `less` has a bit for each
+/// pair, whether the later one is below.
+fn sorted_by(partitions: &[Partition], less: &[u64]) -> Vec<u32> {
+    let mut sorted = Vec::with_capacity(partitions.iter().map(Partition::pivots).sum());
+    let mut ranks = Vec::new();
+    let mut at = 0;
+    for p in partitions {
+        ranks.clear();
+        ranks.resize(p.pivots(), 0_usize);
+        for i in 1..p.pivots() {
+            for j in 0..i {
+                let less = usize::from(less[at / 64] >> (at % 64) & 1 == 1);
+                ranks[j] += less;
+                ranks[i] += 1 - less;
+                at += 1;
+            }
+        }
+        let base = sorted.len();
+        sorted.resize(base + p.pivots(), 0);
+        for (i, &rank) in ranks.iter().enumerate() {
+            sorted[base + rank] = position(p.start() + i);
+        }
+    }
+    sorted
 }
 
 /// The partitions that need a search, large ones first, then those of most pivots, each with where its
@@ -479,6 +540,13 @@ impl Planes {
             }
             gather_planes_into(words_in, positions, records.width, &mut planes[..words]);
         }
+    }
+
+    /// My two components of a plane.
+    fn plane(&self, bit: usize) -> (&[u64], &[u64]) {
+        let stride = plane_words(self.rows);
+        let range = bit * stride..(bit + 1) * stride;
+        (&self.a[range.clone()], &self.b[range])
     }
 
     fn operand(&self) -> Operand<'_> {
