@@ -44,58 +44,48 @@ pub fn to_planes(rows_in: &[u64], rows: usize, width: usize) -> Vec<u64> {
 
 /// As [`to_planes`], into `planes`.
 pub fn to_planes_into(rows_in: &[u64], rows: usize, width: usize, planes: &mut [u64]) {
-    planes_of(rows_in, rows, |row| row, width, planes);
-}
-
-/// As [`to_planes_into`], of the rows at `index` in that order.
-pub(crate) fn gather_planes_into(rows_in: &[u64], index: &[u32], width: usize, planes: &mut [u64]) {
-    planes_of(
-        rows_in,
-        index.len(),
-        |row| index[row] as usize,
-        width,
-        planes,
-    );
-}
-
-/// Planes of `rows` records, the one at `place(row)` for each row.
-#[inline(always)]
-fn planes_of(
-    rows_in: &[u64],
-    rows: usize,
-    place: impl Fn(usize) -> usize,
-    width: usize,
-    planes: &mut [u64],
-) {
     match row_words(width) {
-        1 => planes_from(|row| [rows_in[place(row)]], rows, width, planes),
-        2 => {
-            let records = rows_in.as_chunks::<2>().0;
-            planes_from(|row| records[place(row)], rows, width, planes);
-        }
+        1 => planes_of::<1>(rows_in, rows, width, planes),
+        2 => planes_of::<2>(rows_in, rows, width, planes),
         stride => {
             for lane in 0..stride {
                 let bits = (width - lane * 64).min(64);
                 let planes = &mut planes[lane * 64 * plane_words(rows)..];
-                planes_from(
-                    |row| [rows_in[place(row) * stride + lane]],
-                    rows,
-                    bits,
-                    planes,
-                );
+                let word = |row: usize| [rows_in[row * stride + lane]];
+                transpose_records(word, rows, |_, first, count, block| {
+                    for (bit, line) in block.iter().enumerate().take(bits) {
+                        store_line(planes, bit * plane_words(rows) + first, line, count);
+                    }
+                });
             }
         }
     }
 }
 
-/// Planes of the records of `S` words that `record(row)` gives; 512 rows at a time, so that a plane gets
-/// a cache line at a time.
+/// Planes of records of `S` words.
+fn planes_of<const S: usize>(rows_in: &[u64], rows: usize, width: usize, planes: &mut [u64]) {
+    let records = rows_in.as_chunks::<S>().0;
+    let words = plane_words(rows);
+    transpose_records(
+        |row| records[row],
+        rows,
+        |lane, first, count, block| {
+            let bits = (width - lane * 64).min(64);
+            for (bit, line) in block.iter().enumerate().take(bits) {
+                store_line(planes, (lane * 64 + bit) * words + first, line, count);
+            }
+        },
+    );
+}
+
+/// Transposes the records of `S` words that `record(row)` gives, 512 rows at a time, so that a plane gets
+/// a cache line at a time: `store(lane, first, count, lines)` gets the words `first..first + count`, at
+/// most eight, of the 64 planes of word `lane`; zero past the last row.
 #[inline(always)]
-fn planes_from<const S: usize>(
+pub(crate) fn transpose_records<const S: usize>(
     record: impl Fn(usize) -> [u64; S],
     rows: usize,
-    width: usize,
-    planes: &mut [u64],
+    mut store: impl FnMut(usize, usize, usize, &Block),
 ) {
     let words = plane_words(rows);
     let mut blocks: [Block; S] = [[[0; 8]; 64]; S];
@@ -118,17 +108,19 @@ fn planes_from<const S: usize>(
         }
         for (lane, block) in blocks.iter_mut().enumerate() {
             transpose_block(block);
-            let bits = (width - lane * 64).min(64);
-            for (bit, line) in block.iter().enumerate().take(bits) {
-                let at = (lane * 64 + bit) * words + first;
-                if count == 8 {
-                    // Of known length: one vector store.
-                    planes[at..at + 8].copy_from_slice(line);
-                } else {
-                    planes[at..at + count].copy_from_slice(&line[..count]);
-                }
-            }
+            store(lane, first, count, block);
         }
+    }
+}
+
+/// The first `count` words of `line`, to `planes` from `at` on.
+#[inline(always)]
+pub(crate) fn store_line(planes: &mut [u64], at: usize, line: &[u64; 8], count: usize) {
+    if count == 8 {
+        // Of known length: one vector store.
+        planes[at..at + 8].copy_from_slice(line);
+    } else {
+        planes[at..at + count].copy_from_slice(&line[..count]);
     }
 }
 

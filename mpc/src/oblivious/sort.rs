@@ -16,9 +16,11 @@
 mod probe;
 mod quicksort;
 pub(super) mod radix;
+mod records;
 
 use super::shuffle::{Permutation, Shuffle, permute_table, rows_of};
-use quicksort::{Quicksort, Records};
+use quicksort::Quicksort;
+use records::Records;
 
 use crate::bits::row_words;
 use crate::circuit::Comparison;
@@ -127,12 +129,8 @@ pub(super) fn by_comparison(
     let (a, b) = rows_of(ctx, &columns, 0, width)?;
     drop(index);
     let (a, b) = shuffle.records(ctx, &step.narrow("move"), a, b, stride)?;
-    let records = Records {
-        a,
-        b,
-        width,
-        stride,
-    };
+    let records = Records::new(&a, &b, width);
+    drop((a, b));
     let order = Quicksort::new(records, limit).run(ctx, &step.narrow("compare"))?;
     Ok(shuffle.in_order(&order))
 }

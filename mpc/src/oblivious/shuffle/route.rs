@@ -213,19 +213,10 @@ impl Cut {
     ) {
         let index = &index[from / self.stride..];
         match self.stride {
-            1 => {
-                for (out, &i) in out.iter_mut().zip(index) {
-                    act(out, source[i as usize]);
-                }
-            }
-            2 => {
-                let rows = source.as_chunks::<2>().0;
-                for (out, &i) in out.as_chunks_mut::<2>().0.iter_mut().zip(index) {
-                    let row = rows[i as usize];
-                    act(&mut out[0], row[0]);
-                    act(&mut out[1], row[1]);
-                }
-            }
+            1 => visit_rows::<1, T>(out, source, index, act),
+            2 => visit_rows::<2, T>(out, source, index, act),
+            3 => visit_rows::<3, T>(out, source, index, act),
+            4 => visit_rows::<4, T>(out, source, index, act),
             stride => {
                 for (out, &i) in out.chunks_exact_mut(stride).zip(index) {
                     let at = i as usize * stride;
@@ -269,6 +260,21 @@ impl Cut {
         self.visit(out, source, index, from, |out, word| {
             *out = G::sub(word, *out);
         });
+    }
+}
+
+/// [`Cut::visit`] for rows of `S` words.
+fn visit_rows<const S: usize, T: Word>(
+    out: &mut [T],
+    source: &[T],
+    index: &[u32],
+    act: impl Fn(&mut T, T),
+) {
+    let rows = source.as_chunks::<S>().0;
+    for (out, &i) in out.as_chunks_mut::<S>().0.iter_mut().zip(index) {
+        for (out, word) in out.iter_mut().zip(rows[i as usize]) {
+            act(out, word);
+        }
     }
 }
 

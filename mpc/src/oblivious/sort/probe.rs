@@ -1,9 +1,10 @@
 //! Searching sorted pivots with all rows of large partitions: what a row is compared with is chosen by
 //! its opened decisions so far, plane by plane, so that no row is ever gathered for it.
 
-use super::quicksort::{Partition, Records};
+use super::quicksort::Partition;
+use super::records::Records;
 use crate::bits::choose::{DECISIONS, Range, can_pick, choose, pick, step};
-use crate::bits::{gather_planes_into, plane_words, to_rows};
+use crate::bits::{plane_words, to_rows};
 
 /// Pivots of a partition that is searched so, at most.
 pub(super) const PIVOTS: usize = (1 << DECISIONS) - 1;
@@ -57,11 +58,9 @@ impl Probe {
             let mine = &sorted[*base..base + partition.pivots()];
             pivots.extend((0..64).map(|i| mine[i.min(mine.len() - 1)]));
         }
-        let planes = |words: &[u64]| {
-            let mut planes = vec![0; records.width * segments.len()];
-            gather_planes_into(words, &pivots, records.width, &mut planes);
-            planes
-        };
+        let planes = || vec![0; records.width() * segments.len()];
+        let (mut a, mut b) = (planes(), planes());
+        records.planes(&pivots, &mut a, &mut b);
         let number = can_pick().then(|| {
             let mut number = vec![[0; 64]; plane_words(rows)];
             for (segment, decisions) in segments.iter().zip(&decisions) {
@@ -72,8 +71,8 @@ impl Probe {
             number
         });
         Self {
-            a: planes(&records.a),
-            b: planes(&records.b),
+            a,
+            b,
             segments,
             decisions,
             rows,
@@ -177,12 +176,8 @@ mod tests {
     #[test]
     fn rows_pick_what_the_tree_chooses() {
         let (mut stream, rows, width) = (data(5), 3000, 70);
-        let records = Records {
-            a: stream.words(2 * rows),
-            b: stream.words(2 * rows),
-            width,
-            stride: 2,
-        };
+        let mut words = || -> Vec<u64> { stream.words(2 * rows) };
+        let records = Records::new(&words(), &words(), width);
         let sizes = [1100, 1000, 500, 270, 130];
         let (mut partitions, mut sorted, mut at) = (Vec::new(), Vec::new(), 0);
         for len in sizes {

@@ -1,24 +1,16 @@
 //! The comparison sort: a quicksort with many pivots over records in a uniformly random order.
 
-use super::super::shuffle::Cut;
 use super::probe::{LARGE, PIVOTS, Probe};
+use super::records::Records;
 use crate::bits::choose::can_pick;
 use crate::bits::places::Places;
-use crate::bits::{gather_planes_into, plane_words, tail_mask};
+use crate::bits::{plane_words, tail_mask};
 use crate::circuit::{Comparison, Gates, Operand, Side, picoseconds};
 use crate::context::{Context, pieces};
 use crate::error::Result;
 use crate::net::{LinkProfile, Step};
 use crate::open::reveal_bits_that_tell_nothing;
 use std::sync::{Mutex, PoisonError};
-
-/// Row-major shared keys.
-pub(super) struct Records {
-    pub(super) a: Vec<u64>,
-    pub(super) b: Vec<u64>,
-    pub(super) width: usize,
-    pub(super) stride: usize,
-}
 
 /// Consecutive positions that still have to be sorted among themselves.
 #[derive(Clone, Copy)]
@@ -83,8 +75,6 @@ pub(super) struct Quicksort {
     records: Records,
     /// The shuffled row at each position.
     order: Vec<u32>,
-    /// Room for records that move.
-    spare: Vec<u64>,
     /// Positions from here on need no order.
     limit: usize,
     /// Room for what is being compared, as much as threads compare at once.
@@ -102,11 +92,9 @@ struct Room {
 
 impl Quicksort {
     pub(super) fn new(records: Records, limit: usize) -> Self {
-        let rows = records.a.len() / records.stride;
         Self {
+            order: (0_u32..).take(records.rows()).collect(),
             records,
-            order: (0_u32..).take(rows).collect(),
-            spare: Vec::new(),
             limit,
             room: Mutex::default(),
         }
@@ -115,10 +103,12 @@ impl Quicksort {
     pub(super) fn run(mut self, ctx: &mut Context, step: &Step) -> Result<Vec<u32>> {
         let (rows, limit) = (self.order.len(), self.limit);
         let mut all = Partition::new(0, rows);
-        if let Some((sample, pivot)) = sample_for(ctx.profile(), self.records.width, rows, limit) {
+        if let Some((sample, pivot)) = sample_for(ctx.profile(), self.records.width(), rows, limit)
+        {
             let step = step.narrow("sample");
             self.sort(ctx, &step, Partition::new(0, sample), sample)?;
-            self.swap(0, pivot);
+            self.order.swap(0, pivot);
+            self.records.swap(0, pivot);
             all.pivots = 1;
         }
         self.sort(ctx, step, all, limit)?;
@@ -149,17 +139,6 @@ impl Quicksort {
             ctx.report(&step, rows.saturating_sub(open));
         }
         Ok(())
-    }
-
-    /// Exchanges the records at two positions.
-    fn swap(&mut self, one: usize, other: usize) {
-        self.order.swap(one, other);
-        let stride = self.records.stride;
-        for words in [&mut self.records.a, &mut self.records.b] {
-            for word in 0..stride {
-                words.swap(one * stride + word, other * stride + word);
-            }
-        }
     }
 
     /// The pivots of all partitions in ascending order, as positions, concatenated: all pairs.
@@ -391,15 +370,7 @@ impl Quicksort {
             }
         }
         self.order = gathered.iter().map(|&g| self.order[g as usize]).collect();
-        let cut = Cut::new(gathered.len(), self.records.stride, ctx.threads());
-        for words in [&mut self.records.a, &mut self.records.b] {
-            self.spare.resize(words.len(), 0);
-            cut.each(ctx, &mut self.spare, |_, _, from, out| {
-                cut.gather(out, words, &gathered, from);
-                Ok(())
-            })?;
-            std::mem::swap(words, &mut self.spare);
-        }
+        self.records.reorder(ctx, &gathered)?;
         Ok(left)
     }
 
@@ -412,7 +383,7 @@ impl Quicksort {
         rows: usize,
         sides: &[Side<'_>; 2],
     ) -> Result<Vec<u64>> {
-        let comparison = Comparison::choose(ctx.profile(), self.records.width, rows);
+        let comparison = Comparison::choose(ctx.profile(), self.records.width(), rows);
         let mut gates = Gates::new(ctx, step)?;
         let (mut a, mut b) = comparison.run(ctx, &mut gates, plane_words(rows), sides)?;
         let mask = tail_mask(rows);
@@ -533,13 +504,13 @@ impl Planes {
     /// The records at `positions`, in that order.
     fn fill(&mut self, records: &Records, positions: &[u32]) {
         self.rows = positions.len();
-        let words = records.width * plane_words(self.rows);
-        for (planes, words_in) in [(&mut self.a, &records.a), (&mut self.b, &records.b)] {
+        let words = records.width() * plane_words(self.rows);
+        for planes in [&mut self.a, &mut self.b] {
             if planes.len() < words {
                 planes.resize(words, 0);
             }
-            gather_planes_into(words_in, positions, records.width, &mut planes[..words]);
         }
+        records.planes(positions, &mut self.a[..words], &mut self.b[..words]);
     }
 
     /// My two components of a plane.
