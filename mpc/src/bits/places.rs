@@ -33,17 +33,19 @@ impl Places {
         for places in places.chunks(64) {
             let mut index = [0; 64];
             let first = all.sources.len();
+            // Neighbours mostly take from the same word.
+            let mut at = first;
             for (row, (&place, index)) in places.iter().zip(&mut index).enumerate() {
                 *index = (place % 64) as u8;
                 let word = place as usize / 64;
-                let known = all.sources[first..].iter_mut().rev();
-                match known.into_iter().find(|source| source.word == word) {
-                    Some(source) => source.rows |= 1 << row,
-                    None => all.sources.push(Source {
-                        word,
-                        rows: 1 << row,
-                    }),
+                if all.sources.get(at).is_none_or(|s| s.word != word) {
+                    let known = all.sources[first..].iter().position(|s| s.word == word);
+                    at = first + known.unwrap_or(all.sources.len() - first);
+                    if known.is_none() {
+                        all.sources.push(Source { word, rows: 0 });
+                    }
                 }
+                all.sources[at].rows |= 1 << row;
             }
             all.index.push(index);
             all.counts.push(all.sources.len() - first);

@@ -152,16 +152,15 @@ impl Quicksort {
         let most = batch(ctx, partitions.iter().map(pairs).sum());
         let parts = batches(partitions, pairs, most);
         let sorted = ctx.parallel(parts, |ctx, number, partitions| {
+            let pairs = partitions.iter().map(pairs).sum();
             let mut rows = Vec::new();
-            let (mut left, mut right) = (Vec::new(), Vec::new());
+            let (mut left, mut right) = (Vec::with_capacity(pairs), Vec::with_capacity(pairs));
             for p in partitions {
                 let at = position(rows.len());
-                rows.extend((p.start()..p.start() + p.pivots()).map(position));
-                for i in 1..position(p.pivots()) {
-                    for j in 0..i {
-                        left.push(at + i);
-                        right.push(at + j);
-                    }
+                rows.extend(p.start..p.start + p.pivots);
+                for i in at + 1..at + p.pivots {
+                    left.extend(std::iter::repeat_n(i, (i - at) as usize));
+                    right.extend(at..i);
                 }
             }
             self.with_room(|room| {
@@ -339,33 +338,30 @@ impl Quicksort {
             base += p.pivots();
         }
         let mut left = Vec::new();
-        let (mut counts, mut starts) = (Vec::new(), Vec::new());
         let mut at_bucket = 0;
         for (p, base) in searched(partitions) {
             let sorted = &ranks[base..base + p.pivots()];
             let mine = &buckets[at_bucket..at_bucket + p.len()];
             at_bucket += p.len();
-            counts.clear();
-            counts.resize(p.pivots() + 1, 0_usize);
+            let mut starts = [0_u32; PIVOTS + 1];
             for &bucket in &mine[p.pivots()..] {
-                counts[bucket as usize] += 1;
+                starts[bucket as usize] += 1;
             }
-            starts.clear();
-            let mut at = p.start();
-            for (bucket, &count) in counts.iter().enumerate() {
-                starts.push(at);
+            let mut at = p.start;
+            for (bucket, start) in starts[..=p.pivots()].iter_mut().enumerate() {
+                let count = std::mem::replace(start, at);
                 if count > 1 {
-                    left.push(Partition::new(at, count));
+                    left.push(Partition::new(at as usize, count as usize));
                 }
                 at += count;
-                if bucket < p.pivots() {
-                    gathered[at] = sorted[bucket];
+                if let Some(&pivot) = sorted.get(bucket) {
+                    gathered[at as usize] = pivot;
                     at += 1;
                 }
             }
-            for (i, &bucket) in mine.iter().enumerate().skip(p.pivots()) {
+            for (&bucket, row) in mine[p.pivots()..].iter().zip(p.start + p.pivots..) {
                 let slot = &mut starts[bucket as usize];
-                gathered[*slot] = position(p.start() + i);
+                gathered[*slot as usize] = row;
                 *slot += 1;
             }
         }
