@@ -10,7 +10,7 @@ use federation::{engine, federation, text};
 use std::fmt::Write as _;
 use veilgate_federated::error::Error;
 use veilgate_federated::flow::{Me, check};
-use veilgate_federated::plan::Validated;
+use veilgate_federated::plan::{Line, Validated};
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
 use veilgate_federated::policy::Leakage;
 
@@ -24,6 +24,7 @@ fn plan_with(
         home: "civil",
         federation,
         engine: engine(),
+        line: Line::default(),
         strategy,
     })
 }

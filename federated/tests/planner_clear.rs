@@ -18,7 +18,7 @@ use std::sync::Arc;
 use veilgate_federated::catalog::{Column, Published, Table, Unit};
 use veilgate_federated::error::Code;
 use veilgate_federated::flow::{Me, check};
-use veilgate_federated::plan::{Engine, Operator, Validated};
+use veilgate_federated::plan::{Engine, Line, Operator, Validated};
 use veilgate_federated::planner::{Federation, Member, Request, Strategy, plan};
 use veilgate_federated::policy::{Leakage, Level, Policy, Rule, Use};
 use veilgate_federated::schema::ScalarType;
@@ -496,6 +496,7 @@ fn plans_mean_what_the_query_means() {
                 version: String::new(),
                 config_hash: [0; 32],
             },
+            line: Line::default(),
             strategy,
         });
         let made = match made {

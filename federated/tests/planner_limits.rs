@@ -8,7 +8,7 @@ mod federation;
 
 use federation::{SUM, allow_output, engine, federation, raise_k};
 use veilgate_federated::error::{Code, Error};
-use veilgate_federated::plan::{Operator, PublicSize};
+use veilgate_federated::plan::{Line, Operator, PublicSize};
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
 use veilgate_federated::policy::{Leakage, Level};
 
@@ -26,6 +26,7 @@ fn plan_for(
         home,
         federation,
         engine: engine(),
+        line: Line::default(),
         strategy,
     })
 }

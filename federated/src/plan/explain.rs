@@ -7,7 +7,7 @@
 mod layout;
 
 use super::{
-    Encoding, Fragment, JointPlan, Operator, Predicate, PublicSize, ReleasedSource, UnitCount,
+    Encoding, Fragment, JointPlan, Line, Operator, Predicate, PublicSize, ReleasedSource, UnitCount,
 };
 use crate::planner::Planned;
 pub use layout::bytes;
@@ -96,6 +96,14 @@ pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String 
             "  strategy: {strategy}, about {} and {} rounds in all",
             bytes(planned.costs.bytes()),
             count(planned.costs.rounds())
+        );
+    }
+    if plan.line != Line::default() {
+        let _ = writeln!(
+            out,
+            "  line: {} us round trip, {} a second each way",
+            count(u64::from(plan.line.round_trip_micros)),
+            bytes(plan.line.bytes_per_second)
         );
     }
     for (strategy, why) in &planned.rejected {

@@ -4,6 +4,8 @@
 //! (`wire`), the digest is over canonical bytes, and every gateway runs its own flow check.
 
 use crate::schema::{Department, ScalarType};
+use std::time::Duration;
+use veilgate_mpc::net::LinkProfile;
 
 pub mod explain;
 pub(crate) mod validate;
@@ -27,6 +29,45 @@ pub struct JointPlan {
     pub operators: Vec<Operator>,
     /// The only way out.
     pub release: Release,
+    /// What the connections are like.
+    pub line: Line,
+}
+
+/// What joint execution takes the connections between gateways to be like. It chooses among variants of
+/// one protocol (ripple or tree, comparisons or radix), never what is computed; so that all choose alike
+/// it is part of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Round trip in microseconds.
+    pub round_trip_micros: u32,
+    /// Bandwidth of one direction.
+    pub bytes_per_second: u64,
+}
+
+impl Line {
+    /// Ten seconds.
+    pub const MAX_ROUND_TRIP_MICROS: u32 = 10_000_000;
+    /// A kilobyte to a terabyte a second.
+    pub const BANDWIDTHS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000_000;
+
+    /// For the protocols.
+    #[must_use]
+    pub fn profile(&self) -> LinkProfile {
+        LinkProfile {
+            round_trip: Duration::from_micros(u64::from(self.round_trip_micros)),
+            bytes_per_second: self.bytes_per_second,
+        }
+    }
+}
+
+impl Default for Line {
+    /// Gateways on one machine or in one rack: 40 microseconds, 2 GB/s.
+    fn default() -> Self {
+        Self {
+            round_trip_micros: 40,
+            bytes_per_second: 2_000_000_000,
+        }
+    }
 }
 
 /// The engine that a plan is for.

@@ -9,7 +9,7 @@ mod release;
 pub(crate) use operators::{key_class, predicate_columns, relation_facts};
 pub(crate) use release::public_groups;
 
-use super::{ColumnRef, Encoding, FragmentColumn, JointPlan, PublicSize};
+use super::{ColumnRef, Encoding, FragmentColumn, JointPlan, Line, PublicSize};
 use crate::error::{Code, Error, Result};
 use crate::schema::ScalarType;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,12 @@ const MAX_ROWS: u64 = 1 << 40;
 /// `LimitExceeded` above the caps, `PeerMisbehaved` for anything else that is not allowed.
 pub(super) fn validate(plan: &JointPlan) -> Result<()> {
     caps(plan)?;
+    let line = plan.line;
+    ensure(
+        line.round_trip_micros <= Line::MAX_ROUND_TRIP_MICROS
+            && Line::BANDWIDTHS.contains(&line.bytes_per_second),
+        || "a line whose round trip or bandwidth is out of range".to_owned(),
+    )?;
     for (index, fragment) in plan.fragments.iter().enumerate() {
         ensure(fragment.owner < plan.parties.len(), || {
             format!("fragment {index} belongs to no party")

@@ -312,6 +312,7 @@ impl Context<'_> {
             fragments,
             operators,
             release,
+            line: self.request.line,
         })
     }
 

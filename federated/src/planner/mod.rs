@@ -41,7 +41,7 @@ mod sql;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
-use crate::plan::{Engine, JointPlan};
+use crate::plan::{Engine, JointPlan, Line};
 use crate::policy::Policy;
 use crate::schema::Department;
 use std::fmt;
@@ -83,6 +83,8 @@ pub struct Request<'a> {
     pub federation: &'a Federation,
     /// The engine that every gateway must run.
     pub engine: Engine,
+    /// What the connections between the gateways are like.
+    pub line: Line,
     /// Plan this strategy or fail; none: the cheapest that is allowed.
     pub strategy: Option<Strategy>,
 }

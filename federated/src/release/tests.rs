@@ -4,7 +4,7 @@ use super::decode::Words;
 use super::guard::{CellPlace, KeyPlace, Unguarded, apply};
 use super::open::opened;
 use crate::plan::{
-    Cell, ColumnRef, Encoding, Engine, Fragment, FragmentColumn, JointPlan, Operator, Party,
+    Cell, ColumnRef, Encoding, Engine, Fragment, FragmentColumn, JointPlan, Line, Operator, Party,
     PublicSize, Release, UnitCount,
 };
 use crate::schema::ScalarType;
@@ -84,6 +84,7 @@ fn plan(global: bool, k: [u32; 2], public_groups: Option<u64>) -> JointPlan {
             sql: String::new(),
             output: vec![],
         },
+        line: Line::default(),
     }
 }
 

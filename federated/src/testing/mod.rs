@@ -15,7 +15,7 @@ use crate::flow::{self, Me};
 use crate::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
 use crate::local::encode::{self, EncodedFragment};
 use crate::local::{DataFusionEngine, LocalEngine, engine};
-use crate::plan::{FragmentIndex, JointPlan, PartyIndex, Validated};
+use crate::plan::{FragmentIndex, JointPlan, Line, PartyIndex, Validated};
 use crate::planner::{self, Member, Planned, Request, Strategy};
 use crate::release::{self, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use arrow::array::RecordBatch;
@@ -98,6 +98,7 @@ impl Federation {
             home,
             federation: &self.planning,
             engine: engine(),
+            line: Line::default(),
             strategy,
         })
     }

@@ -3,7 +3,7 @@
 use crate::federation::{engine, federation};
 use crate::permitted::check;
 use std::fmt::Write as _;
-use veilgate_federated::plan::{Validated, explain::explain};
+use veilgate_federated::plan::{Line, Validated, explain::explain};
 use veilgate_federated::planner::{Request, Strategy, plan};
 use veilgate_federated::policy::Leakage;
 
@@ -42,6 +42,7 @@ fn explain_is_as_blessed() {
             home: "civil",
             federation: &federation,
             engine: engine(),
+            line: Line::default(),
             strategy,
         })
         .unwrap_or_else(|error| panic!("{sql}: {error}"));

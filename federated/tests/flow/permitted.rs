@@ -3,7 +3,7 @@
 use crate::federation::{engine, federation};
 use veilgate_federated::error::Error;
 use veilgate_federated::flow::{self, Me, Permitted};
-use veilgate_federated::plan::{JointPlan, Validated};
+use veilgate_federated::plan::{JointPlan, Line, Validated};
 use veilgate_federated::planner::{Federation, Request, Strategy, plan};
 use veilgate_federated::policy::Leakage;
 
@@ -17,6 +17,7 @@ pub(crate) fn planned(
         home: "civil",
         federation,
         engine: engine(),
+        line: Line::default(),
         strategy,
     };
     Ok(plan(&request)?.plan)

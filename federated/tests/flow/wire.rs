@@ -162,6 +162,10 @@ fn structure_is_checked_without_trust() {
         ("catalogue version", |plan| {
             plan.parties[1].catalog_version = None
         }),
+        ("out of range", |plan| {
+            plan.line.round_trip_micros = 10_000_001
+        }),
+        ("out of range", |plan| plan.line.bytes_per_second = 0),
         ("belongs to no party", |plan| plan.fragments[0].owner = 9),
         ("not taken in", |plan| {
             let more = plan.fragments[0].clone();

@@ -3,6 +3,7 @@
 use super::reader::{Document, Mistakes, Table};
 use crate::identity::{PublicKey, check_department};
 use std::path::Path;
+use veilgate_federated::plan::Line;
 use veilgate_federated::schema::Department;
 
 /// A gateway of the federation.
@@ -28,6 +29,7 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Federation {
     gateways: Vec<Gateway>,
+    line: Line,
 }
 
 impl Federation {
@@ -59,7 +61,10 @@ impl Federation {
             }
         }
         if mistakes.is_empty() {
-            Ok(Self { gateways })
+            Ok(Self {
+                gateways,
+                line: Line::default(),
+            })
         } else {
             Err(mistakes)
         }
@@ -90,7 +95,14 @@ impl Federation {
             gateways.push(gateway);
         }
         gateways.sort_by(|a, b| a.department.cmp(&b.department));
-        Some(Self { gateways })
+        let line = root.table("line").map_or_else(Line::default, |t| line(&t));
+        Some(Self { gateways, line })
+    }
+
+    /// What the connections between the gateways are like.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        self.line
     }
 
     /// All gateways, in ascending order of department.
@@ -115,11 +127,32 @@ impl Federation {
              # over a second channel before you add one.\n\
              version = 1\n",
         );
+        if self.line != Line::default() {
+            text.push_str(&format!(
+                "\n[line]\nround_trip_micros = {}\nmegabits_per_second = {}\n",
+                self.line.round_trip_micros,
+                self.line.bytes_per_second / 125_000
+            ));
+        }
         for gateway in &self.gateways {
             text.push('\n');
             text.push_str(&gateway.to_toml());
         }
         text
+    }
+}
+
+/// `[line]`: what one gateway's operator knows of the way to the others.
+fn line(table: &Table<'_>) -> Line {
+    let most = u64::from(Line::MAX_ROUND_TRIP_MICROS);
+    let default = Line::default();
+    let round_trip = u64::from(default.round_trip_micros);
+    let round_trip = table.number("round_trip_micros", round_trip, 0..=most);
+    let megabits = default.bytes_per_second / 125_000;
+    let megabits = table.number("megabits_per_second", megabits, 1..=8_000_000);
+    Line {
+        round_trip_micros: u32::try_from(round_trip).unwrap_or(default.round_trip_micros),
+        bytes_per_second: megabits * 125_000,
     }
 }
 

@@ -122,6 +122,7 @@ impl Coordinator {
             home: &self.node.department,
             federation: &federation,
             engine: self.node.engine.clone(),
+            line: self.node.federation.line(),
             strategy: None,
         };
         let planned = match tokio::task::block_in_place(|| planner::plan(&request)) {

@@ -17,7 +17,7 @@ use veilgate_federated::release::{Guarded, ReleaseEntry, ReleaseJournal, Release
 use veilgate_federated::run::{Prepared, RunId, Running, Signed, Verifier};
 use veilgate_mpc::net::stream::{PeerStreams, StreamLink};
 use veilgate_mpc::net::tls::{TlsRead, TlsWrite};
-use veilgate_mpc::net::{ChannelDigest, LinkProfile, Participant, Traffic};
+use veilgate_mpc::net::{ChannelDigest, Participant, Traffic};
 use veilgate_proto::peer::v1 as wire;
 use wire::run_event::Event;
 
@@ -60,7 +60,7 @@ pub(super) async fn run(
     let link = StreamLink::new(
         participant,
         peers,
-        LinkProfile::LOOPBACK,
+        plan.line.profile(),
         // A busy peer may be silent for long; a dead one closes its connections.
         node.limits.run_deadline,
         Arc::clone(&cancel),

@@ -3,8 +3,8 @@
 
 use crate::error::{Code, Error, Result};
 use crate::plan::{
-    Cell, ColumnRef, Comparator, Encoding, Engine, Fragment, FragmentColumn, JointPlan, Operator,
-    OutputColumn, PLAN_VERSION, Party, Predicate, PublicSize, Release, ReleasedColumn,
+    Cell, ColumnRef, Comparator, Encoding, Engine, Fragment, FragmentColumn, JointPlan, Line,
+    Operator, OutputColumn, PLAN_VERSION, Party, Predicate, PublicSize, Release, ReleasedColumn,
     ReleasedSource, UnitCount,
 };
 use crate::schema::ScalarType;
@@ -30,7 +30,15 @@ pub(super) fn plan(plan: pb::JointPlan) -> Result<JointPlan> {
         fragments: all(plan.fragments, fragment)?,
         operators: all(plan.operators, operator)?,
         release: release(required(plan.release, "release")?)?,
+        line: line(&required(plan.line, "line")?),
     })
+}
+
+fn line(line: &pb::Line) -> Line {
+    Line {
+        round_trip_micros: line.round_trip_micros,
+        bytes_per_second: line.bytes_per_second,
+    }
 }
 
 fn refuse<T>(what: &str) -> Result<T> {

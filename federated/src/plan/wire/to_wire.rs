@@ -20,6 +20,10 @@ pub(super) fn plan(plan: &JointPlan) -> pb::JointPlan {
         fragments: plan.fragments.iter().map(fragment).collect(),
         operators: plan.operators.iter().map(operator).collect(),
         release: Some(release(&plan.release)),
+        line: Some(pb::Line {
+            round_trip_micros: plan.line.round_trip_micros,
+            bytes_per_second: plan.line.bytes_per_second,
+        }),
     }
 }
 

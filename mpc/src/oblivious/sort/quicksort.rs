@@ -79,6 +79,8 @@ pub(super) struct Quicksort {
     limit: usize,
     /// Room for what is being compared, as much as threads compare at once.
     room: Mutex<Vec<Room>>,
+    /// Whether rows pick each other's bits; else they are gathered.
+    picks: bool,
 }
 
 /// Planes of what is being compared.
@@ -97,6 +99,7 @@ impl Quicksort {
             records,
             limit,
             room: Mutex::default(),
+            picks: can_pick(),
         }
     }
 
@@ -298,7 +301,7 @@ impl Quicksort {
         places: &[u32],
         room: &'p mut Planes,
     ) -> Side<'p> {
-        if can_pick() {
+        if self.picks {
             let places = Places::of(places);
             return Side::Made(Box::new(move |bit, a, b| {
                 let (plane_a, plane_b) = planes.plane(bit);
@@ -529,4 +532,47 @@ impl Planes {
 #[allow(clippy::cast_possible_truncation)]
 fn position(row: usize) -> u32 {
     row as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oblivious::shuffle::rows_of;
+    use crate::testing::{data, share_bits, three_parties};
+
+    #[test]
+    fn rows_are_sorted_alike_on_every_processor() {
+        for (rows, width) in [(2_usize, 3_usize), (5, 40), (130, 28), (3000, 70)] {
+            // The row's number makes keys differ.
+            let mut stream = data(rows as u64);
+            let mut keys = vec![0; rows * width.div_ceil(64)];
+            for (row, key) in keys.chunks_mut(width.div_ceil(64)).enumerate() {
+                let random: u64 = stream.words(1)[0];
+                key[0] = (random % 4) << 12 | row as u64;
+                key[0] &= u64::MAX >> 64_usize.saturating_sub(width);
+            }
+            let parties = three_parties(1, |ctx| {
+                let column = share_bits(1, ctx.role(), width, rows, &keys)?;
+                let (a, b) = rows_of(ctx, &[&column], 0, width)?;
+                let sort = || Quicksort::new(Records::new(&a, &b, width), rows);
+                let picked = sort().run(ctx, &Step::new("picked"))?;
+                let mut gathering = sort();
+                gathering.picks = false;
+                Ok((picked, gathering.run(ctx, &Step::new("gathered"))?))
+            });
+            let mut due: Vec<u32> = (0_u32..).take(rows).collect();
+            due.sort_by_key(|&row| {
+                let each = width.div_ceil(64);
+                keys[row as usize * each..][..each]
+                    .iter()
+                    .rev()
+                    .copied()
+                    .collect::<Vec<u64>>()
+            });
+            for ((picked, gathered), _) in parties.unwrap() {
+                assert_eq!(picked, due);
+                assert_eq!(gathered, due);
+            }
+        }
+    }
 }
