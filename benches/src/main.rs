@@ -36,6 +36,9 @@ struct Arguments {
     /// Simulated bandwidth of each direction between two parties, in megabits a second.
     #[arg(long)]
     mbps: Option<u64>,
+    /// The memory budget of a party in MiB; what waits beyond it goes to encrypted files.
+    #[arg(long)]
+    memory_mib: Option<u64>,
     /// Runs, one line each; the first is the one in fresh processes.
     #[arg(long, default_value_t = 3)]
     runs: u32,
@@ -90,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             rtt_ms: arguments.rtt_ms,
             mbps: arguments.mbps,
             seed: arguments.seed,
+            memory_mib: arguments.memory_mib,
         };
         harness::run(entry, &params, arguments.runs)
     };
@@ -106,10 +110,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// One line of results.
-#[allow(clippy::print_stdout)]
+/// One line of results; not to a reader that has gone away.
 fn print(line: &str) {
-    println!("{line}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
 /// One line for people.

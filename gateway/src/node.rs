@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) carried: DataRegistry<Carried>,
     pub(crate) limits: Limits,
     pub(crate) engine: Engine,
+    /// The folder of what this gateway keeps; shares wait there, encrypted, where memory is tight.
+    pub(crate) state: PathBuf,
     data: Option<Data>,
     ledger: Mutex<Ledger>,
     used: Mutex<UsedRuns>,
@@ -88,6 +90,7 @@ impl Node {
             carried: DataRegistry::new(),
             limits: config.limits.clone(),
             engine: local::engine(),
+            state: config.state.clone(),
             data,
             ledger: Mutex::new(ledger),
             used: Mutex::new(used),

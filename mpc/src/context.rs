@@ -2,10 +2,11 @@
 //! watch or stop. Knows no protocol.
 
 use crate::error::{Error, Misbehaviour, Result};
-use crate::net::{Link, LinkProfile, Participant, Step, Traffic};
+use crate::net::{ChannelDigest, Link, LinkProfile, Participant, Step, Traffic};
 use crate::prss::{Pair, Prss, Stream};
 use crate::ring::{Ring, Word};
 use crate::share::Role;
+use crate::spill::Memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zerocopy::IntoBytes;
@@ -22,6 +23,7 @@ pub struct Context {
     profile: LinkProfile,
     cancel: Arc<AtomicBool>,
     progress: Option<Progress>,
+    memory: Option<Memory>,
     /// Further lanes of this party, each with its own channels and randomness, for [`Self::parallel`].
     workers: Vec<Context>,
     /// Everything opened, for the tests that it tells nothing.
@@ -63,6 +65,7 @@ impl Context {
             profile,
             cancel,
             progress: None,
+            memory: None,
             workers: Vec::new(),
             #[cfg(test)]
             opened: Vec::new(),
@@ -74,6 +77,19 @@ impl Context {
     pub fn with_progress(mut self, progress: Progress) -> Self {
         self.progress = Some(progress);
         self
+    }
+
+    /// With a bound on memory; what waits beyond it goes to encrypted files.
+    #[must_use]
+    pub fn with_memory(mut self, memory: Memory) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// The bound on memory, where there is one.
+    #[must_use]
+    pub fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
 
     /// With a thread more for each of `links`, further lanes to the same participants: as many at all
@@ -207,6 +223,31 @@ impl Context {
     pub fn into_links(self) -> Vec<Box<dyn Link>> {
         let workers = self.workers.into_iter().map(|worker| worker.link);
         std::iter::once(self.link).chain(workers).collect()
+    }
+
+    /// Digests of all that crossed: where there are several lanes, of theirs in order.
+    pub fn digests(&mut self) -> Vec<ChannelDigest> {
+        let mut all = self.link.digests();
+        if self.workers.is_empty() {
+            return all;
+        }
+        let lanes = self.workers.iter_mut().map(|worker| worker.link.digests());
+        let lanes: Vec<Vec<ChannelDigest>> = lanes.collect();
+        for digest in &mut all {
+            let mine = lanes.iter().flatten().filter(|d| d.peer == digest.peer);
+            let [mut sent, mut received] = [digest.sent, digest.received].map(|first| {
+                let mut hash = blake3::Hasher::new_derive_key("veilgate digests of lanes v1");
+                hash.update(&first);
+                hash
+            });
+            for lane in mine {
+                sent.update(&lane.sent);
+                received.update(&lane.received);
+            }
+            digest.sent = *sent.finalize().as_bytes();
+            digest.received = *received.finalize().as_bytes();
+        }
+        all
     }
 
     /// What all lanes have sent and received; rounds are those of the lane that had most.

@@ -18,6 +18,7 @@
 //! | [`circuit`] | bit logic, comparison, addition, conversion, multiplication |
 //! | [`oblivious`] | shuffle, sort, compact, scan, group, join |
 //! | [`table`] | shared columns and tables |
+//! | [`spill`] | tables that wait beyond the memory budget, in encrypted files |
 //! | [`release`] | final shares, and what the result party makes of them |
 //! | [`testing`] | three parties in threads from one seed |
 //! | [`input`] | how an owner's columns become shares |
@@ -36,6 +37,7 @@ pub mod psi;
 pub mod release;
 pub mod ring;
 pub mod share;
+pub mod spill;
 pub mod table;
 pub mod testing;
 

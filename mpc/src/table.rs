@@ -28,6 +28,17 @@ impl Column {
         }
     }
 
+    /// Memory that both components take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let words = match self {
+            Self::Bits(c) => c.width() * c.rows().div_ceil(64),
+            Self::Arith64(c) => c.rows(),
+            Self::Arith128(c) => 2 * c.rows(),
+        };
+        16 * words as u64
+    }
+
     /// The running sums (XOR for bits). Local.
     #[must_use]
     pub fn prefix_sums(&self) -> Self {
@@ -102,6 +113,13 @@ impl SharedTable {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.valid.rows()
+    }
+
+    /// Memory that its shares take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let columns = self.columns.iter().map(Column::bytes).sum::<u64>();
+        columns + 16 * self.valid.words() as u64
     }
 
     /// Rows `from..from + count`.

@@ -5,8 +5,10 @@ use crate::harness::Params;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::shuffle::shuffle;
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation, top_k};
+use veilgate_mpc::oblivious::sort::{merge_runs, sort_table, top_k};
 use veilgate_mpc::release::ClearTable;
+use veilgate_mpc::share::BitColumn;
+use veilgate_mpc::table::{Column, SharedTable};
 
 /// A key and a 64-bit number a row, which is the row's own.
 fn rows(params: &Params) -> ClearTable {
@@ -51,10 +53,7 @@ pub(super) const SHUFFLE: Entry = Entry {
 fn sort(params: &Params, me: usize) -> Result<Job, String> {
     let shares = shared(params, me, &rows(params))?;
     Ok(Job::Compute(Box::new(move |ctx| {
-        let step = Step::new("bench");
-        let key = shares.bits("bench", 0)?;
-        let order = sort_permutation(ctx, &step.narrow("sort"), &[key])?;
-        apply(ctx, &step.narrow("apply"), &order, &shares)
+        sort_table(ctx, &Step::new("bench"), shares, &[0])
     })))
 }
 
@@ -80,6 +79,51 @@ pub(super) const SORT_NARROW: Entry = Entry {
     key_bits: 8,
     ..SORT
 };
+
+pub(super) const MERGE: Entry = Entry {
+    name: "merge",
+    about: "two runs of half the rows each, both in order of a key of --key-bits bits; a 64-bit number a \
+            row moves along",
+    prepare: |params, me| {
+        let shares = shared(params, me, &runs(params)?)?;
+        let runs = [params.rows / 2, params.rows.div_ceil(2)];
+        Ok(Job::Compute(Box::new(move |ctx| {
+            let step = Step::new("bench");
+            let key = shares.bits("bench", 0)?;
+            let merged = merge_runs(ctx, &step.narrow("merge"), &[key], &runs)?;
+            let rest = &[&shares.columns[1]];
+            let mut columns = merged.order.apply(ctx, &step.narrow("apply"), rest)?;
+            columns.insert(0, Column::Bits(merged.key));
+            let valid = BitColumn::ones(ctx.role(), 1, shares.rows());
+            Ok(SharedTable { columns, valid })
+        })))
+    },
+    check: |params, out| {
+        let (mut got, mut due) = (pairs(out)?, pairs(&rows(params))?);
+        if !got.is_sorted_by(|a, b| a.0 <= b.0) {
+            return Err("not in order".to_owned());
+        }
+        got.sort_unstable();
+        due.sort_unstable();
+        super::same(&got, &due)
+    },
+    ..SORT
+};
+
+/// [`rows`], each half in order.
+fn runs(params: &Params) -> Result<ClearTable, String> {
+    let mut pairs = pairs(&rows(params))?;
+    let (first, second) = pairs.split_at_mut(params.rows / 2);
+    first.sort_unstable();
+    second.sort_unstable();
+    let words = pairs.iter().flat_map(|(key, _)| key.iter().rev().copied());
+    let keys = ClearColumn::Bits {
+        width: params.key_bits,
+        words: words.collect(),
+    };
+    let numbers = ClearColumn::Arith64(pairs.iter().map(|(_, number)| *number).collect());
+    Ok(table(vec![keys, numbers], params.rows))
+}
 
 /// Rows that a top-k keeps.
 const KEPT: usize = 100;

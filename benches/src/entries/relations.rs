@@ -7,7 +7,7 @@ use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::distinct::distinct;
 use veilgate_mpc::oblivious::group::{Agg, aggregate_sorted};
-use veilgate_mpc::oblivious::join::inner_unique;
+use veilgate_mpc::oblivious::join::{Kind::Inner, Side, inner_unique, join};
 use veilgate_mpc::oblivious::window::{Frame, Function, window};
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::table::SharedTable;
@@ -182,6 +182,50 @@ fn sides(params: &Params) -> (ClearTable, ClearTable) {
     (side(10, left), side(20, right))
 }
 
+pub(super) const JOIN_SORTED: Entry = Entry {
+    name: "join-sorted",
+    about: "the same of two sides that their owners sorted by key",
+    prepare: |params, me| {
+        let (left, right) = sides(params);
+        let (left, right) = (ascending(params, &left)?, ascending(params, &right)?);
+        let (left, right) = (shared(params, me, &left)?, shared(params, me, &right)?);
+        Ok(Job::Compute(Box::new(move |ctx| {
+            let side = |table| Side {
+                table,
+                keys: &[0],
+                nulls: &[],
+                sorted: true,
+            };
+            let (left, right) = (side(&left), side(&right));
+            join(ctx, &Step::new("bench"), Inner, left, right, &[1, 2])
+        })))
+    },
+    check: |params, out| {
+        let (left, right) = sides(params);
+        check_join(&ascending(params, &left)?, &right, out)
+    },
+    ..JOIN_OBLIVIOUS
+};
+
+/// The rows of a table of a key and two numbers in order of the key.
+fn ascending(params: &Params, side: &ClearTable) -> Result<ClearTable, String> {
+    let (keys, stride) = words(column(side, 0)?)?;
+    let mut order: Vec<usize> = (0..side.valid.len()).collect();
+    let key = |row: usize| keys[row * stride..(row + 1) * stride].iter().rev();
+    order.sort_by(|&i, &j| key(i).cmp(key(j)));
+    let number = |at: usize| -> Result<ClearColumn, String> {
+        let values = arith64(column(side, at)?)?;
+        let moved = order.iter().map(|&row| values[row]);
+        Ok(ClearColumn::Arith64(moved.collect()))
+    };
+    let moved = order.iter().flat_map(|&row| key(row).rev()).copied();
+    let keys = ClearColumn::Bits {
+        width: params.key_bits,
+        words: moved.collect(),
+    };
+    Ok(table(vec![keys, number(1)?, number(2)?], order.len()))
+}
+
 pub(super) const JOIN_OBLIVIOUS: Entry = Entry {
     name: "join-oblivious",
     about: "inner join of two sides on keys of --key-bits bits, two 64-bit columns a side",
@@ -204,22 +248,27 @@ pub(super) const JOIN_OBLIVIOUS: Entry = Entry {
     },
     check: |params, out| {
         let (left, right) = sides(params);
-        let right_keys = low(&right.columns[0])?;
-        let at: HashMap<u64, usize> = right_keys.into_iter().zip(0..).collect();
-        let right = (arith64(&right.columns[1])?, arith64(&right.columns[2])?);
-        let left_keys = low(&left.columns[0])?;
-        let left = (arith64(&left.columns[1])?, arith64(&left.columns[2])?);
-        let row = |i: usize| {
-            let j = *at.get(&left_keys[i])?;
-            Some([left.0[i], left.1[i], right.0[j], right.1[j]])
-        };
-        let due: Vec<_> = (0..params.rows).map(row).collect();
-        let columns: Vec<&[u64]> = (1..5)
-            .map(|i| arith64(column(out, i)?))
-            .collect::<Result<_, _>>()?;
-        let got: Vec<_> = (0..out.valid.len())
-            .map(|i| out.valid[i].then(|| [0, 1, 2, 3].map(|c: usize| columns[c][i])))
-            .collect();
-        super::same(&got, &due)
+        check_join(&left, &right, out)
     },
 };
+
+/// Compares with a hash join in the clear.
+fn check_join(left: &ClearTable, right: &ClearTable, out: &ClearTable) -> Result<(), String> {
+    let right_keys = low(&right.columns[0])?;
+    let at: HashMap<u64, usize> = right_keys.into_iter().zip(0..).collect();
+    let right = (arith64(&right.columns[1])?, arith64(&right.columns[2])?);
+    let left_keys = low(&left.columns[0])?;
+    let left = (arith64(&left.columns[1])?, arith64(&left.columns[2])?);
+    let row = |i: usize| {
+        let j = *at.get(&left_keys[i])?;
+        Some([left.0[i], left.1[i], right.0[j], right.1[j]])
+    };
+    let due: Vec<_> = (0..left_keys.len()).map(row).collect();
+    let columns: Vec<&[u64]> = (1..5)
+        .map(|i| arith64(column(out, i)?))
+        .collect::<Result<_, _>>()?;
+    let got: Vec<_> = (0..out.valid.len())
+        .map(|i| out.valid[i].then(|| [0, 1, 2, 3].map(|c: usize| columns[c][i])))
+        .collect();
+    super::same(&got, &due)
+}

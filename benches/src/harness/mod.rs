@@ -26,6 +26,8 @@ pub(crate) struct Params {
     pub(crate) rtt_ms: f64,
     pub(crate) mbps: Option<u64>,
     pub(crate) seed: u64,
+    /// The memory budget of a participant.
+    pub(crate) memory_mib: Option<u64>,
 }
 
 impl Params {
@@ -87,6 +89,7 @@ pub(crate) fn run(entry: &Entry, params: &Params, runs: u32) -> Result<(), Strin
             "bench": entry.name, "rows": params.rows, "key_bits": params.key_bits,
             "threads": params.threads, "owners": params.owners,
             "rtt_ms": params.rtt_ms, "mbps": params.mbps, "seed": params.seed,
+            "memory_mib": params.memory_mib,
             "warm": run > 0,
             "wall_s": round(outcome.wall), "cpu_s": round(outcome.reports.iter().map(|r| r.cpu_s).sum()),
             "bytes_sent": bytes,

@@ -13,6 +13,7 @@ use veilgate_mpc::net::stream::{PeerStreams, ReadHalf, StreamLink};
 use veilgate_mpc::net::{Link, Participant, Traffic};
 use veilgate_mpc::release::final_share;
 use veilgate_mpc::share::Role;
+use veilgate_mpc::spill::Memory;
 use veilgate_mpc::table::SharedTable;
 use veilgate_mpc::testing::context;
 
@@ -83,6 +84,9 @@ fn run_once(
             let first = links.remove(0);
             let ctx = context(seed, role, first, params.profile()).map_err(text)?;
             let mut ctx = ctx.with_workers(links).map_err(text)?;
+            if let Some(mib) = params.memory_mib {
+                ctx = ctx.with_memory(Memory::new(mib << 20, &std::env::temp_dir()));
+            }
             let outcome = job(&mut ctx).map(|table| End::Share(role, table));
             links = ctx.into_links();
             outcome

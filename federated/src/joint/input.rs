@@ -2,23 +2,25 @@
 
 use super::blame::{Blamed, Failure};
 use super::keys::{self, Purpose};
-use super::layout::{Kind, kind};
-use super::prepare::{Source, column_kind, pad, validity};
+use super::layout::{Form, Kind, kind, normal};
+use super::prepare::{Source, column_kind, pad, sort, validity};
 use super::relation::Relation;
 use super::run::Run;
 use super::seeds::Seeds;
 use super::{Inputs, Progress, StatementExchange, participant, size};
 use crate::error::{Code, Error, Result};
-use crate::plan::{Encoding, FragmentIndex, Operator, PublicSize};
+use crate::plan::{ColumnRef, Encoding, FragmentIndex, Operator, PublicSize};
 use std::collections::BTreeMap;
 use veilgate_mpc::context::Context;
 use veilgate_mpc::input::{Commitment, InputStatement, commit, receive, share, share_own};
 use veilgate_mpc::net::{Link, Step};
+use veilgate_mpc::oblivious::join::Matches;
 use veilgate_mpc::prss::Seed;
 use veilgate_mpc::psi::{
     AlignKind, AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner,
     align_neutral, align_owner,
 };
+use veilgate_mpc::spill::Memory;
 use veilgate_mpc::table::{Column, SharedTable};
 
 /// Epsilon 1/2, delta 2^-39: the neutral party's view of the number of matches.
@@ -63,7 +65,6 @@ impl Run<'_> {
         statements: &mut dyn StatementExchange,
         progress: &Progress,
     ) -> Result<Prepared> {
-        let memory = inputs.memory;
         let fragments: BTreeMap<_, _> = inputs.fragments.into_iter().collect();
         for (index, fragment) in self.plan.fragments.iter().enumerate() {
             if (fragment.owner == self.me) != fragments.contains_key(&index) {
@@ -76,7 +77,7 @@ impl Run<'_> {
         progress("sizes", 0);
         let rows = |index: &FragmentIndex| fragments.get(index).map_or(0, |f| f.rows as u64);
         let sizes = self.sizes(link, rows).blamed(&self.blame)?;
-        self.fits(&sizes, memory)?;
+        self.fits(&sizes, inputs.memory.as_ref())?;
         progress("keys", 0);
         let keys = keys::agree(self, link, seeds).blamed(&self.blame)?;
         let mut prepared = Prepared {
@@ -105,10 +106,11 @@ impl Run<'_> {
         Ok(prepared)
     }
 
-    /// Refuses a run whose shares would not fit this party's memory, before any is allocated.
-    fn fits(&self, sizes: &[usize], memory: Option<u64>) -> Result<()> {
+    /// Refuses a run that would not fit this party's memory, before any is allocated: either shares
+    /// while rows move, or the keys of a join while all else waits.
+    fn fits(&self, sizes: &[usize], memory: Option<&Memory>) -> Result<()> {
         let Some(memory) = memory else { return Ok(()) };
-        let mut due = 0_u64;
+        let mut moving = 0_u64;
         for (index, rows) in sizes.iter().enumerate() {
             let mut bits = 0_u64;
             for place in self.layout.of_fragment(index) {
@@ -119,17 +121,55 @@ impl Run<'_> {
                 };
             }
             // Two components, held at most three times over while rows move.
-            due = due.saturating_add((*rows as u64).saturating_mul(bits.div_ceil(8) * 6));
+            moving = moving.saturating_add((*rows as u64).saturating_mul(bits.div_ceil(8) * 6));
         }
-        if due <= memory {
+        let due = moving.max(self.joining(sizes)?);
+        if due <= memory.budget() {
             return Ok(());
         }
         Err(Error::new(
             Code::LimitExceeded,
             format!(
-                "the shares of this run need about {due} bytes of memory, {memory} are allowed"
+                "the shares of this run need about {due} bytes of memory, {} are allowed",
+                memory.budget()
             ),
         ))
+    }
+
+    /// The memory of the largest oblivious join while it finds matches.
+    fn joining(&self, sizes: &[usize]) -> Result<u64> {
+        let mut rows: Vec<usize> = Vec::with_capacity(self.plan.operators.len());
+        let mut most = 0;
+        for operator in &self.plan.operators {
+            let of = |relation: usize| rows.get(relation).copied().unwrap_or(0);
+            let size = |fragment: usize| sizes.get(fragment).copied().unwrap_or(0);
+            let made = match operator {
+                Operator::Input { fragment } => size(*fragment),
+                Operator::Align { fragments, .. } => {
+                    fragments.iter().map(|f| size(*f)).max().unwrap_or(0)
+                }
+                Operator::Join {
+                    left,
+                    right,
+                    left_key,
+                    ..
+                } => {
+                    let key = normal(self.plan, *left_key);
+                    let bits = match kind(self.plan, (key, Form::Value))? {
+                        Kind::Bits(width) => width as usize,
+                        Kind::Ring64 => 64,
+                        Kind::Ring128 => 128,
+                    };
+                    let all = of(*left).saturating_add(of(*right));
+                    let keys = (all as u64).saturating_mul(2 * bits.div_ceil(8) as u64);
+                    most = most.max(Matches::work_bytes(all, bits).saturating_add(keys));
+                    of(*left)
+                }
+                Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => of(*input),
+            };
+            rows.push(made);
+        }
+        Ok(most)
     }
 
     /// Every owner tells every participant the public size of each of its fragments.
@@ -217,8 +257,14 @@ impl Run<'_> {
             return Ok(());
         }
         let size = prepared.sizes[index];
-        for column in &mut columns {
-            pad(column, size);
+        let key = self
+            .sort_key(index)
+            .and_then(|key| places.iter().position(|place| *place == (key, Form::Value)));
+        if let Some(key) = key {
+            sort(&mut columns, key);
+        }
+        for (at, column) in columns.iter_mut().enumerate() {
+            pad(column, size, Some(at) == key);
         }
         columns.push(validity(source.encoded.rows, size));
         let entropy = Seed(*seeds.own(&format!("inputs/{index}"))?);
@@ -305,6 +351,12 @@ impl Run<'_> {
             }),
             _ => None,
         })
+    }
+
+    /// The key by which the owner of a fragment sorts its rows, at its first column.
+    fn sort_key(&self, fragment: FragmentIndex) -> Option<ColumnRef> {
+        let key = self.plan.sorted_by(fragment)?;
+        Some(normal(self.plan, key))
     }
 
     /// Where the key of a class begins in a fragment.
@@ -427,7 +479,8 @@ impl Run<'_> {
                 };
                 let places = self.layout.of_fragment(*fragment).iter().copied();
                 let table = SharedTable { columns, valid };
-                Ok(Some(Relation::new(table, places)))
+                let relation = Relation::new(table, places);
+                Ok(Some(relation.sorted_by(self.sort_key(*fragment))))
             }
             Operator::Align {
                 fragments,

@@ -33,7 +33,7 @@ pub use size::bucket;
 
 pub(crate) use layout::has_null_bit;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::local::encode::EncodedFragment;
 use crate::plan::{FragmentIndex, JointPlan, PartyIndex};
 use crate::release::Guarded;
@@ -44,14 +44,15 @@ use std::sync::atomic::AtomicBool;
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::{ChannelDigest, Link, Participant, Step, Traffic};
 use veilgate_mpc::share::Role;
+use veilgate_mpc::spill::Memory;
 
 /// My fragments' results, from [`crate::local::encode`].
 #[derive(Default)]
 pub struct Inputs {
     /// Each of my fragments, once.
     pub fragments: Vec<(FragmentIndex, EncodedFragment)>,
-    /// Bytes that the shares of this run may take here; none: no limit.
-    pub memory: Option<u64>,
+    /// The memory that this run may use here, and where shares wait beyond it; none: no limit.
+    pub memory: Option<Memory>,
 }
 
 /// Signs what I state about my inputs, and checks what others state about theirs. Statements
@@ -111,7 +112,9 @@ fn transcript(digests: &[ChannelDigest]) -> [u8; 32] {
     *hash.finalize().as_bytes()
 }
 
-/// Runs my part of a plan. Blocks; participant `i` of the link is party `i` of the plan.
+/// Runs my part of a plan. Blocks; participant `i` of the links is party `i` of the plan. The first link
+/// reaches every party that takes part; a computing party has one more to the other two for every
+/// further lane of the plan's line.
 ///
 /// # Errors
 /// By blame, with departments' names: `DuplicateKey`, `LimitExceeded`, `PeerUnavailable`,
@@ -120,7 +123,7 @@ fn transcript(digests: &[ChannelDigest]) -> [u8; 32] {
 pub fn execute(
     plan: &JointPlan,
     me: PartyIndex,
-    link: Box<dyn Link>,
+    mut links: Vec<Box<dyn Link>>,
     seeds: &Seeds,
     inputs: Inputs,
     statements: &mut dyn StatementExchange,
@@ -128,7 +131,15 @@ pub fn execute(
     cancel: Arc<AtomicBool>,
 ) -> Result<Execution> {
     let run = Run::new(plan, me)?;
-    let mut link = link;
+    let due = run.seat().map_or(1, |_| plan.line.lanes as usize);
+    if links.len() != due {
+        return Err(Error::new(
+            Code::Internal,
+            format!("{} links where the plan takes {due}", links.len()),
+        ));
+    }
+    let mut link = links.remove(0);
+    let memory = inputs.memory.clone();
     let prepared = run.prepare(link.as_mut(), seeds, inputs, statements, &progress)?;
     let Some(seat) = run.seat() else {
         run.give(link.as_mut(), prepared)?;
@@ -142,14 +153,18 @@ pub fn execute(
     let profile = link.profile();
     let ctx = Context::new(Role::ALL[seat], run.computing, link, prss, profile, cancel);
     let told = Box::new(move |step: &Step, rows: u64| progress(step.path(), rows));
+    let ctx = ctx.and_then(|ctx| ctx.with_workers(links));
     let mut ctx = ctx.blamed(&run.blame)?.with_progress(told);
+    if let Some(memory) = memory {
+        ctx = ctx.with_memory(memory);
+    }
     let table = run.compute(&mut ctx, prepared)?;
-    let digests = ctx.link().digests();
+    let digests = ctx.digests();
     let guarded = Guarded::new(Role::ALL[seat], table, transcript(&digests));
     Ok(Execution {
         outcome: Outcome::Computing(guarded),
         digests,
-        traffic: ctx.link().traffic(),
+        traffic: ctx.traffic(),
     })
 }
 

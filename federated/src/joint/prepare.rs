@@ -113,10 +113,51 @@ fn tag_column(tags: &[u128], width: u32) -> ClearColumn {
     }
 }
 
-/// The column with zero rows appended.
-pub(super) fn pad(column: &mut ClearColumn, rows: usize) {
+/// Puts rows in ascending order of the bit column `key`.
+pub(super) fn sort(columns: &mut [ClearColumn], key: usize) {
+    let Some(ClearColumn::Bits { width, words }) = columns.get(key) else {
+        return;
+    };
+    let per_row = width.div_ceil(64);
+    let rows = words.len() / per_row.max(1);
+    let of = |row: usize| &words[row * per_row..(row + 1) * per_row];
+    let mut order: Vec<usize> = (0..rows).collect();
+    order.sort_unstable_by(|&i, &j| of(i).iter().rev().cmp(of(j).iter().rev()));
+    for column in columns {
+        match column {
+            ClearColumn::Bits { width, words } => {
+                let per_row = width.div_ceil(64);
+                let of = |row: usize| &words[row * per_row..(row + 1) * per_row];
+                *words = order.iter().flat_map(|&row| of(row)).copied().collect();
+            }
+            ClearColumn::Arith64(values) => {
+                *values = order.iter().map(|&row| values[row]).collect();
+            }
+            ClearColumn::Arith128(values) => {
+                *values = order.iter().map(|&row| values[row]).collect();
+            }
+        }
+    }
+}
+
+/// The column with rows appended: zeros, or ones so that they come `last` in ascending order.
+pub(super) fn pad(column: &mut ClearColumn, rows: usize, last: bool) {
     match column {
-        ClearColumn::Bits { width, words } => words.resize(rows * width.div_ceil(64), 0),
+        ClearColumn::Bits { width, words } => {
+            let per_row = width.div_ceil(64);
+            let ones = match *width % 64 {
+                0 => u64::MAX,
+                bits => (1 << bits) - 1,
+            };
+            while words.len() < rows * per_row {
+                let top = (words.len() + 1).is_multiple_of(per_row);
+                words.push(match (last, top) {
+                    (false, _) => 0,
+                    (true, false) => u64::MAX,
+                    (true, true) => ones,
+                });
+            }
+        }
         ClearColumn::Arith64(words) => words.resize(rows, 0),
         ClearColumn::Arith128(words) => words.resize(rows, 0),
     }

@@ -3,26 +3,35 @@
 use super::layout::{Form, Place, normal};
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnRef, JointPlan};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use veilgate_mpc::share::BitColumn;
+use veilgate_mpc::spill::{Memory, Parked};
 use veilgate_mpc::table::{Column, SharedTable};
 
 /// A relation between two operators.
 pub(super) struct Relation {
     pub(super) table: SharedTable,
     places: BTreeMap<Place, usize>,
+    /// The column by which rows ascend, valid or not.
+    sorted: Option<usize>,
 }
 
 impl Relation {
     /// A table whose columns are these, in order.
     pub(super) fn new(table: SharedTable, places: impl IntoIterator<Item = Place>) -> Self {
         let places = places.into_iter().zip(0..).collect();
-        Self { table, places }
+        Self {
+            table,
+            places,
+            sorted: None,
+        }
     }
 
-    /// A table, and where columns are in it.
-    pub(super) fn from_parts(table: SharedTable, places: BTreeMap<Place, usize>) -> Self {
-        Self { table, places }
+    /// The relation of rows that their owner sorted by this key.
+    pub(super) fn sorted_by(mut self, key: Option<ColumnRef>) -> Self {
+        self.sorted = key.and_then(|key| self.places.get(&(key, Form::Value)).copied());
+        self
     }
 
     /// The position of a column in one form.
@@ -61,38 +70,58 @@ impl Relation {
         }
     }
 
-    /// The relation that a join makes of `self` and `right`: all columns of the left, then those of
-    /// the right except its key, which equals the left one.
-    pub(super) fn joined(self, right: &Self, left_key: usize, right_key: usize) -> Joined {
-        let mut places = self.places;
-        let mut next = self.table.columns.len();
-        let mut keep = vec![];
-        let mut by_position: Vec<(usize, Place)> = right
-            .places
-            .iter()
-            .map(|(place, at)| (*at, *place))
-            .collect();
-        by_position.sort_unstable();
-        for (position, place) in by_position {
-            if position == right_key {
-                places.insert(place, left_key);
-            } else {
-                keep.push(position);
-                places.insert(place, next);
-                next += 1;
-            }
-        }
-        Joined {
-            left: self.table,
-            keep,
-            places,
+    /// A table of the key alone, with the rows' validity.
+    pub(super) fn of_key(&self, key: usize) -> SharedTable {
+        SharedTable {
+            columns: self.table.columns.get(key).cloned().into_iter().collect(),
+            valid: self.table.valid.clone(),
         }
     }
-}
 
-/// What a join is given, and where its columns will be.
-pub(super) struct Joined {
-    pub(super) left: SharedTable,
-    pub(super) keep: Vec<usize>,
-    pub(super) places: BTreeMap<Place, usize>,
+    /// Sets the table aside while work goes on that takes `work` bytes.
+    pub(super) fn park(
+        &mut self,
+        memory: Option<&Memory>,
+        work: u64,
+    ) -> veilgate_mpc::Result<Parked> {
+        let nothing = SharedTable {
+            columns: vec![],
+            valid: BitColumn::zeros(1, 0),
+        };
+        Parked::new(memory, std::mem::replace(&mut self.table, nothing), work)
+    }
+
+    /// Whether rows ascend by the column at this position, valid or not.
+    pub(super) fn ascends_by(&self, key: usize) -> bool {
+        self.sorted == Some(key)
+    }
+
+    /// What a join of `self` and `right` keeps of the right: all columns but the key, which equals the
+    /// left one.
+    pub(super) fn kept(&self, right_key: usize) -> Vec<usize> {
+        (0..self.table.columns.len())
+            .filter(|position| *position != right_key)
+            .collect()
+    }
+
+    /// The relation that a join made of `self`, whose rows stay in their order, and `right`: all columns
+    /// of the left, then those kept of the right.
+    pub(super) fn joined(self, right: &Self, keys: [usize; 2], table: SharedTable) -> Self {
+        let [left_key, right_key] = keys;
+        let lefts = self.table.columns.len();
+        let mut places = self.places;
+        for (place, &at) in &right.places {
+            let at = match at.cmp(&right_key) {
+                Ordering::Less => lefts + at,
+                Ordering::Equal => left_key,
+                Ordering::Greater => lefts + at - 1,
+            };
+            places.insert(*place, at);
+        }
+        Self {
+            table,
+            places,
+            sorted: self.sorted,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::blame::{Blamed, Failure, Names};
 use super::input::Prepared;
 use super::layout::Layout;
-use super::relation::{Joined, Relation};
+use super::relation::Relation;
 use super::{aggregate, filter, participant};
 use crate::error::{Code, Error, Result};
 use crate::plan::{JointPlan, Operator, PartyIndex};
@@ -11,7 +11,7 @@ use crate::release;
 use veilgate_mpc::circuit::and;
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::{Link, Participant, Step};
-use veilgate_mpc::oblivious::join;
+use veilgate_mpc::oblivious::join::{Kind, Matches, Side};
 use veilgate_mpc::table::SharedTable;
 
 /// What a party knows before anything is exchanged.
@@ -97,7 +97,7 @@ impl<'a> Run<'a> {
                     right_key,
                 } => {
                     let (left, right) = (take(*left)?, take(*right)?);
-                    self.join(ctx, &step, left, &right, [*left_key, *right_key])
+                    self.join(ctx, &step, left, right, [*left_key, *right_key])
                 }
                 Operator::Filter { input, predicate } => {
                     let input = take(*input)?;
@@ -129,20 +129,53 @@ impl<'a> Run<'a> {
         Err(Error::new(Code::Internal, "a plan without an aggregate"))
     }
 
+    /// While the matches are found, all columns but keys wait.
     fn join(
         &self,
         ctx: &mut Context,
         step: &Step,
-        left: Relation,
-        right: &Relation,
+        mut left: Relation,
+        mut right: Relation,
         [left_key, right_key]: [crate::plan::ColumnRef; 2],
     ) -> std::result::Result<Relation, Failure> {
         use super::layout::Form::Value;
         let left_key = left.position(self.plan, left_key, Value)?;
         let right_key = right.position(self.plan, right_key, Value)?;
-        let joined = left.joined(right, left_key, right_key);
-        let Joined { left, keep, places } = joined;
-        let table = join::inner_unique(ctx, step, &left, left_key, &right.table, right_key, &keep)?;
-        Ok(Relation::from_parts(table, places))
+        let keys = [left.of_key(left_key), right.of_key(right_key)];
+        let rows = keys[0].rows() + keys[1].rows();
+        let width = keys[0].bits("join", 0)?.width();
+        let work = Matches::work_bytes(rows, width);
+        let waiting = [
+            left.park(ctx.memory(), work)?,
+            right.park(ctx.memory(), work)?,
+        ];
+        let sorted = [left.ascends_by(left_key), right.ascends_by(right_key)];
+        let sides = [
+            side(&keys[0], &[0], sorted[0]),
+            side(&keys[1], &[0], sorted[1]),
+        ];
+        let matches = Matches::find(ctx, step, Kind::Inner, sides[0], sides[1])?;
+        drop(keys);
+        let [left_table, right_table] = waiting;
+        left.table = left_table.back()?;
+        right.table = right_table.back()?;
+        let keep = right.kept(right_key);
+        let (left_at, right_at) = ([left_key], [right_key]);
+        let sides = [
+            side(&left.table, &left_at, sorted[0]),
+            side(&right.table, &right_at, sorted[1]),
+        ];
+        let table = matches.join(ctx, step, sides[0], sides[1], &keep)?;
+        Ok(left.joined(&right, [left_key, right_key], table))
+    }
+}
+
+/// A side of a join by key tags, which are never NULL.
+fn side<'t>(table: &'t SharedTable, keys: &'t [usize], sorted: bool) -> Side<'t> {
+    Side {
+        table,
+        keys,
+        nulls: &[],
+        sorted,
     }
 }

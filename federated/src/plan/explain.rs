@@ -101,9 +101,13 @@ pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String 
     if plan.line != Line::default() {
         let _ = writeln!(
             out,
-            "  line: {} us round trip, {} a second each way",
+            "  line: {} us round trip, {} a second each way, {} a pair",
             count(u64::from(plan.line.round_trip_micros)),
-            bytes(plan.line.bytes_per_second)
+            bytes(plan.line.bytes_per_second),
+            match plan.line.lanes {
+                1 => "1 connection".to_owned(),
+                lanes => format!("{lanes} connections"),
+            }
         );
     }
     for (strategy, why) in &planned.rejected {

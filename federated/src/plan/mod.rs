@@ -42,6 +42,8 @@ pub struct Line {
     pub round_trip_micros: u32,
     /// Bandwidth of one direction.
     pub bytes_per_second: u64,
+    /// Connections between each two computing parties, each with a thread of its own at both ends.
+    pub lanes: u32,
 }
 
 impl Line {
@@ -49,6 +51,9 @@ impl Line {
     pub const MAX_ROUND_TRIP_MICROS: u32 = 10_000_000;
     /// A kilobyte to a terabyte a second.
     pub const BANDWIDTHS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000_000;
+
+    /// Of one pair.
+    pub const MAX_LANES: u32 = 64;
 
     /// For the protocols.
     #[must_use]
@@ -61,11 +66,13 @@ impl Line {
 }
 
 impl Default for Line {
-    /// Gateways on one machine or in one rack: 40 microseconds, 2 GB/s.
+    /// Gateways on one machine or in one rack: 40 microseconds, 2 GB/s, one thread
+    /// each.
     fn default() -> Self {
         Self {
             round_trip_micros: 40,
             bytes_per_second: 2_000_000_000,
+            lanes: 1,
         }
     }
 }
@@ -379,6 +386,22 @@ impl JointPlan {
                 .fragments
                 .iter()
                 .any(|fragment| fragment.owner == party)
+    }
+
+    /// The key by which the owner of a fragment sorts its rows before they enter: that of the first
+    /// oblivious join which it is in.
+    #[must_use]
+    pub fn sorted_by(&self, fragment: FragmentIndex) -> Option<ColumnRef> {
+        self.operators.iter().find_map(|operator| match operator {
+            Operator::Join {
+                left_key,
+                right_key,
+                ..
+            } => [*left_key, *right_key]
+                .into_iter()
+                .find(|key| key.fragment == fragment),
+            _ => None,
+        })
     }
 
     /// The index of a department among the parties.

@@ -36,8 +36,9 @@ pub(super) fn validate(plan: &JointPlan) -> Result<()> {
     let line = plan.line;
     ensure(
         line.round_trip_micros <= Line::MAX_ROUND_TRIP_MICROS
-            && Line::BANDWIDTHS.contains(&line.bytes_per_second),
-        || "a line whose round trip or bandwidth is out of range".to_owned(),
+            && Line::BANDWIDTHS.contains(&line.bytes_per_second)
+            && (1..=Line::MAX_LANES).contains(&line.lanes),
+        || "a line whose round trip, bandwidth or lanes are out of range".to_owned(),
     )?;
     for (index, fragment) in plan.fragments.iter().enumerate() {
         ensure(fragment.owner < plan.parties.len(), || {

@@ -9,20 +9,15 @@ use super::columns;
 use super::conditions::distinct;
 use super::order::Shape;
 use crate::plan::{
-    ColumnRef, Encoding, Fragment, JointPlan, Operator, Predicate, PublicSize, UnitCount,
+    ColumnRef, Encoding, Fragment, FragmentIndex, JointPlan, Operator, Predicate, PublicSize,
+    UnitCount,
 };
 use datafusion::logical_expr::{Expr, Operator as Op};
+use veilgate_mpc::net::LinkProfile;
+use veilgate_mpc::oblivious::sort::{Cost, merge_cost, sort_cost};
 
 /// Computing parties.
 const PARTIES: u64 = 3;
-/// Bits a row and party of a sort by a wide key, shuffle included.
-const SORT_BITS: u64 = 3_800;
-/// Rounds of that sort.
-const SORT_ROUNDS: u64 = 523;
-/// Bits a row and party of one bit of a radix sort.
-const RADIX_BITS: u64 = 144;
-/// Key bits from which a comparison sort is cheaper than a radix sort.
-const RADIX_LIMIT: u64 = 24;
 /// Bits a row and party of grouping after the sort.
 const GROUP_BITS: u64 = 543;
 /// Rounds of grouping after the sort.
@@ -138,14 +133,28 @@ fn operator_cost(
                 rounds: 4,
             }
         }
-        Operator::Join { left, right, .. } => {
-            let (left, right) = (rows_of(*left), rows_of(*right));
+        Operator::Join {
+            left,
+            right,
+            left_key,
+            right_key,
+        } => {
+            // Owners sort what comes straight from them; what a join by another key leaves is sorted.
+            let merged = [(left, left_key), (right, right_key)]
+                .iter()
+                .all(|(relation, key)| {
+                    let first = first_input(plan, **relation);
+                    first == Some(key.fragment) && plan.sorted_by(key.fragment) == Some(**key)
+                });
+            let all = rows_of(*left).saturating_add(rows_of(*right));
+            let key_bits = column_bits(plan, *left_key);
+            let cost = if merged { merge_cost } else { sort_cost };
+            let (bits, rounds) = of_rows(cost, plan, all, key_bits);
             let width: u64 = plan.fragments.iter().map(payload_bits).sum();
-            let per_row = SORT_BITS + 2 * width + 128;
             OperatorCost {
-                rows: left,
-                bytes: bytes(left.saturating_add(right), PARTIES * per_row),
-                rounds: SORT_ROUNDS + 20,
+                rows: rows_of(*left),
+                bytes: bytes(all, PARTIES * (bits + 3 * width + 128)),
+                rounds: rounds + 20,
             }
         }
         Operator::Filter { input, predicate } => {
@@ -164,7 +173,7 @@ fn operator_cost(
         } => {
             let rows = rows_of(*input);
             let key_bits: u64 = keys.iter().map(|key| column_bits(plan, *key)).sum();
-            let (sort, mut rounds) = sort_cost(key_bits);
+            let (sort, mut rounds) = of_rows(sort_cost, plan, rows, key_bits);
             let mut bits = sort + GROUP_BITS;
             for cell in cells {
                 let width = cell.sum.map_or(64, |sum| column_bits(plan, sum));
@@ -172,7 +181,7 @@ fn operator_cost(
                 rounds += cell.weights.len() as u64;
             }
             for unit in units {
-                let (more, more_rounds) = unit_cost(plan, unit, key_bits);
+                let (more, more_rounds) = unit_cost(plan, unit, rows, key_bits);
                 bits += more;
                 rounds += more_rounds;
             }
@@ -186,19 +195,37 @@ fn operator_cost(
     }
 }
 
-fn sort_cost(key_bits: u64) -> (u64, u64) {
-    match key_bits {
-        0 => (0, 0),
-        bits if bits <= RADIX_LIMIT => (RADIX_BITS * bits, 4 * bits),
-        _ => (SORT_BITS, SORT_ROUNDS),
+/// The fragment whose rows' order a relation is in.
+fn first_input(plan: &JointPlan, relation: usize) -> Option<FragmentIndex> {
+    match plan.operators.get(relation)? {
+        Operator::Input { fragment } => Some(*fragment),
+        Operator::Filter { input, .. } if *input < relation => first_input(plan, *input),
+        Operator::Join { left, .. } if *left < relation => first_input(plan, *left),
+        _ => None,
     }
 }
 
-fn unit_cost(plan: &JointPlan, unit: &UnitCount, key_bits: u64) -> (u64, u64) {
+/// Bits a row and party, and rounds, of an operator on keys of so many bits.
+fn of_rows(
+    cost: impl Fn(LinkProfile, usize, usize) -> Cost,
+    plan: &JointPlan,
+    rows: u64,
+    key_bits: u64,
+) -> (u64, u64) {
+    if key_bits == 0 {
+        return (0, 0);
+    }
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX >> 1);
+    let cost = cost(plan.line.profile(), count(rows), count(key_bits));
+    (cost.bits as u64, cost.rounds as u64)
+}
+
+fn unit_cost(plan: &JointPlan, unit: &UnitCount, rows: u64, key_bits: u64) -> (u64, u64) {
     match unit.unit {
         None => (64, 1),
         Some(tag) => {
-            let (bits, rounds) = sort_cost(key_bits + column_bits(plan, tag));
+            let width = key_bits + column_bits(plan, tag);
+            let (bits, rounds) = of_rows(sort_cost, plan, rows, width);
             (bits + 64, rounds + 8)
         }
     }

@@ -180,7 +180,7 @@ impl Federation {
                             joint::execute(
                                 plan,
                                 me,
-                                link,
+                                vec![link],
                                 &seeds,
                                 inputs,
                                 &mut statements,

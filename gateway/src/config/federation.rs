@@ -129,9 +129,10 @@ impl Federation {
         );
         if self.line != Line::default() {
             text.push_str(&format!(
-                "\n[line]\nround_trip_micros = {}\nmegabits_per_second = {}\n",
+                "\n[line]\nround_trip_micros = {}\nmegabits_per_second = {}\nlanes = {}\n",
                 self.line.round_trip_micros,
-                self.line.bytes_per_second / 125_000
+                self.line.bytes_per_second / 125_000,
+                self.line.lanes
             ));
         }
         for gateway in &self.gateways {
@@ -150,9 +151,12 @@ fn line(table: &Table<'_>) -> Line {
     let round_trip = table.number("round_trip_micros", round_trip, 0..=most);
     let megabits = default.bytes_per_second / 125_000;
     let megabits = table.number("megabits_per_second", megabits, 1..=8_000_000);
+    let lanes = u64::from(default.lanes);
+    let lanes = table.number("lanes", lanes, 1..=u64::from(Line::MAX_LANES));
     Line {
         round_trip_micros: u32::try_from(round_trip).unwrap_or(default.round_trip_micros),
         bytes_per_second: megabits * 125_000,
+        lanes: u32::try_from(lanes).unwrap_or(default.lanes),
     }
 }
 

@@ -202,7 +202,7 @@ fn entry(department: &str, port: u16, key: &str) -> String {
 fn federations_are_sorted_and_write_what_they_read() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
-        "version = 1\n[line]\nround_trip_micros = 20000\n{}{}neutral = true\n",
+        "version = 1\n[line]\nround_trip_micros = 20000\nlanes = 4\n{}{}neutral = true\n",
         entry("tax", 1, &key()),
         entry("bureau", 2, &key())
     );
@@ -218,6 +218,7 @@ fn federations_are_sorted_and_write_what_they_read() {
     assert!(!federation.get("tax").unwrap().neutral);
     assert!(federation.get("civil").is_none());
     assert_eq!(federation.line().round_trip_micros, 20_000);
+    assert_eq!(federation.line().lanes, 4);
     assert_eq!(
         federation.line().bytes_per_second,
         Line::default().bytes_per_second
@@ -230,7 +231,7 @@ fn federations_are_sorted_and_write_what_they_read() {
 fn a_line_out_of_range_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
-        "version = 1\n[line]\nround_trip_micros = 10000001\nmegabits_per_second = 0\n{}",
+        "version = 1\n[line]\nround_trip_micros = 10000001\nmegabits_per_second = 0\nlanes = 65\n{}",
         entry("tax", 1, &key()),
     );
     let path = write(folder.path(), FEDERATION_FILE, &text);
@@ -238,6 +239,7 @@ fn a_line_out_of_range_is_told() {
     for due in [
         "line.round_trip_micros`: must be 0 to 10000000",
         "line.megabits_per_second`: must be 1 to 8000000",
+        "line.lanes`: must be 1 to 64",
     ] {
         assert!(mistakes.contains(due), "{mistakes}");
     }

@@ -17,7 +17,8 @@ use veilgate_federated::release::{Guarded, ReleaseEntry, ReleaseJournal, Release
 use veilgate_federated::run::{Prepared, RunId, Running, Signed, Verifier};
 use veilgate_mpc::net::stream::{PeerStreams, StreamLink};
 use veilgate_mpc::net::tls::{TlsRead, TlsWrite};
-use veilgate_mpc::net::{ChannelDigest, Participant, Traffic};
+use veilgate_mpc::net::{ChannelDigest, Link, Participant, Traffic};
+use veilgate_mpc::spill::Memory;
 use veilgate_proto::peer::v1 as wire;
 use wire::run_event::Event;
 
@@ -49,23 +50,27 @@ pub(super) async fn run(
     }
     tell(&events, "local", 0);
     // Links come up while the local fragments run: the slower of the two is what is waited for.
-    let links = links(node, &plan, me, &running, &cancel);
+    let links = lanes(node, &plan, me, &running, &cancel);
     let inputs = node.spawn_local(fragments(Arc::clone(node), plan.clone(), me));
-    let (peers, inputs) = tokio::select! {
+    let (lanes, inputs) = tokio::select! {
         both = async { tokio::try_join!(links, inputs) } => both?,
         () = cancelled(&cancel) => return Err(Error::new(Code::Cancelled, "the run was cancelled")),
     };
     let seeds = Seeds::of_run(running.seeds(), me, plan.parties.len(), node.random()?)?;
     let participant = Participant(u8::try_from(me).map_err(|_| too_many())?);
-    let link = StreamLink::new(
-        participant,
-        peers,
-        plan.line.profile(),
-        // A busy peer may be silent for long; a dead one closes its connections.
-        node.limits.run_deadline,
-        Arc::clone(&cancel),
-    )
-    .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+    let mut links: Vec<Box<dyn Link>> = Vec::with_capacity(lanes.len());
+    for peers in lanes {
+        let link = StreamLink::new(
+            participant,
+            peers,
+            plan.line.profile(),
+            // A busy peer may be silent for long; a dead one closes its connections.
+            node.limits.run_deadline,
+            Arc::clone(&cancel),
+        );
+        let link = link.map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        links.push(Box::new(link));
+    }
     let mut statements = Statements {
         node: Arc::clone(node),
         departments: plan
@@ -95,7 +100,7 @@ pub(super) async fn run(
             let result = joint::execute(
                 &plan,
                 me,
-                Box::new(link),
+                links,
                 &seeds,
                 inputs,
                 &mut statements,
@@ -163,7 +168,7 @@ async fn prepare(
 /// Runs and encodes my fragments.
 async fn fragments(node: Arc<Node>, plan: JointPlan, me: PartyIndex) -> Result<Inputs> {
     let mut inputs = Inputs {
-        memory: Some(node.limits.memory_bytes as u64),
+        memory: Some(Memory::new(node.limits.memory_bytes as u64, &node.state)),
         ..Inputs::default()
     };
     for (index, fragment) in plan.fragments.iter().enumerate() {
@@ -183,35 +188,58 @@ async fn fragments(node: Arc<Node>, plan: JointPlan, me: PartyIndex) -> Result<I
     Ok(inputs)
 }
 
-/// One connection each way with every other party that takes part.
+/// The connections with every other party that takes part, then those of a computing party with the
+/// other two for further lanes.
+async fn lanes(
+    node: &Arc<Node>,
+    plan: &JointPlan,
+    me: PartyIndex,
+    running: &Running,
+    cancel: &Arc<AtomicBool>,
+) -> Result<Vec<Vec<PeerStreams>>> {
+    let all = (0..plan.parties.len()).filter(|party| *party != me && plan.takes_part(*party));
+    let mut lanes = vec![links(node, plan, me, running, cancel, 0, all.collect()).await?];
+    let computing = plan.computing_parties().unwrap_or_default();
+    if computing.contains(&me) {
+        let others: Vec<PartyIndex> = computing.into_iter().filter(|party| *party != me).collect();
+        let further = u8::try_from(plan.line.lanes).unwrap_or(1);
+        for lane in 1..further {
+            let peers = others.clone();
+            lanes.push(links(node, plan, me, running, cancel, lane, peers).await?);
+        }
+    }
+    Ok(lanes)
+}
+
+/// One connection each way with every one of `peers`.
 async fn links(
     node: &Arc<Node>,
     plan: &JointPlan,
     me: PartyIndex,
     running: &Running,
     cancel: &Arc<AtomicBool>,
+    lane: u8,
+    peers: Vec<PartyIndex>,
 ) -> Result<Vec<PeerStreams>> {
     let run = running.run();
-    let peers: Vec<(usize, String)> = plan
-        .parties
-        .iter()
-        .enumerate()
-        .filter(|(party, _)| *party != me && plan.takes_part(*party))
-        .map(|(index, party)| (index, party.department.clone()))
+    let peers: Vec<(usize, String)> = peers
+        .into_iter()
+        .map(|index| (index, plan.parties[index].department.clone()))
         .collect();
     let mut tasks = Vec::with_capacity(peers.len());
     let mut carried = Vec::new();
     for (index, department) in peers {
         if node.over_grpc(&department) {
-            carried.push(carry_link(node, running, me, index, department, cancel));
+            let ends = [me, index];
+            carried.push(carry_link(node, running, ends, lane, department, cancel));
             continue;
         }
         let (node, cancel) = (Arc::clone(node), Arc::clone(cancel));
         tasks.push(tokio::task::spawn_blocking(move || {
-            let outgoing = node.transport.dial_data(&department, run, 0)?;
+            let outgoing = node.transport.dial_data(&department, run, lane)?;
             let incoming =
                 node.registry
-                    .expect(run, &department, 0, node.limits.connect, &cancel)?;
+                    .expect(run, &department, lane, node.limits.connect, &cancel)?;
             let io = |_| {
                 Error::new(Code::PeerUnavailable, "its data connection failed")
                     .at(department.clone())
@@ -240,22 +268,22 @@ async fn links(
 async fn carry_link(
     node: &Arc<Node>,
     running: &Running,
-    me: PartyIndex,
-    peer: PartyIndex,
+    [me, peer]: [PartyIndex; 2],
+    lane: u8,
     department: String,
     cancel: &Arc<AtomicBool>,
 ) -> Result<PeerStreams> {
     let (run, seeds) = (running.run(), running.seeds());
-    let outgoing = carry::key(seeds, peer, me, peer, 0)?;
-    let incoming = carry::key(seeds, peer, peer, me, 0)?;
+    let outgoing = carry::key(seeds, peer, me, peer, lane)?;
+    let incoming = carry::key(seeds, peer, peer, me, lane)?;
     let arrival = {
         let (node, department, cancel) = (Arc::clone(node), department.clone(), Arc::clone(cancel));
         tokio::task::spawn_blocking(move || {
             let wait = node.limits.connect;
-            node.carried.expect(run, &department, 0, wait, &cancel)
+            node.carried.expect(run, &department, lane, wait, &cancel)
         })
     };
-    let write = carry::dial(&node.transport, &department, run, 0, &outgoing).await?;
+    let write = carry::dial(&node.transport, &department, run, lane, &outgoing).await?;
     let arrived = arrival
         .await
         .map_err(|_| Error::new(Code::Internal, "a connecting thread ended abnormally"))??;

@@ -126,6 +126,7 @@ fn by_join(
         table,
         keys: &[0],
         nulls: &[],
+        sorted: false,
     };
     let out = join(ctx, step, Kind::Left, side(&left), side(&right), &[1])?;
     let (payload, found) = (out.bits("look_up", 1)?, out.bits("look_up", 2)?);

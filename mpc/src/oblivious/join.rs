@@ -12,8 +12,11 @@
 //! payload of the last right row above it, and the inverse permutation brings that back to the left
 //! rows' own order. So the left table never moves and the result has exactly its rows.
 //!
-//! Cost: one sort of both key columns; 3 passages of a few bits over all rows; 2 passages of the kept
-//! columns over all rows and 2 over the right rows. Leakage: both row counts, and whether a duplicate
+//! Sides that come sorted by key are merged instead, valid or not ([`super::sort::merge_runs`]); their right
+//! rows are in sorted order as they are.
+//!
+//! Cost: one sort of both key columns, or merge; 3 passages of a few bits over all rows; 2 passages of the
+//! kept columns over all rows and, but for a merge, 2 over the right rows. Leakage: both row counts, and whether a duplicate
 //! exists. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
 
 mod many;
@@ -25,7 +28,7 @@ pub(super) use number::number_rows;
 
 use super::scan::carry;
 use super::shuffle::Permutation;
-use super::sort::sort_permutation;
+use super::sort::{Merged, merge_runs, sort_permutation, work_bytes};
 use crate::circuit::{and, and_mask, any_row, equal, or};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -45,6 +48,8 @@ pub struct Side<'t> {
     pub keys: &'t [usize],
     /// Flags of width 1 that are set where a key is NULL.
     pub nulls: &'t [usize],
+    /// Whether the rows ascend by key, valid or not, as their owner sorted them.
+    pub sorted: bool,
 }
 
 /// Which rows a join keeps.
@@ -82,9 +87,13 @@ impl Kind {
 /// that the join does not keep are invalid. Columns that are not there are zero, except those of
 /// invalid rows, which hold garbage.
 ///
+/// Where both sides are sorted and have no flags of NULL, a merge takes the place of the sort, but for right
+/// and full joins.
+///
 /// # Errors
-/// `DuplicateKey` when two usable right rows share a key; `InvalidInput` for keys that are not bit
-/// columns of the same widths, or columns that do not exist; those of the link.
+/// `DuplicateKey` when two usable right rows share a key, or a usable one and any other of a sorted side;
+/// `InvalidInput` for keys that are not bit columns of the same widths, columns that do not exist, or a
+/// sorted side that is not; those of the link.
 pub fn join(
     ctx: &mut Context,
     step: &Step,
@@ -93,12 +102,79 @@ pub fn join(
     right: Side<'_>,
     keep: &[usize],
 ) -> Result<SharedTable> {
-    let kept = kept_columns(&left, &right, keep)?;
-    let kept = if kind.has_payload() { kept } else { Vec::new() };
+    kept_columns(&left, &right, keep)?;
+    Matches::find(ctx, step, kind, left, right)?.join(ctx, step, left, right, keep)
+}
+
+/// Who matches whom: what a join knows before it moves any column but keys.
+#[derive(Debug)]
+pub struct Matches {
+    kind: Kind,
+    found: Option<Match>,
+}
+
+impl Matches {
+    /// Finds the matches of two sides, whose tables need no columns but keys and flags of NULL.
+    ///
+    /// # Errors
+    /// As [`join`].
+    pub fn find(
+        ctx: &mut Context,
+        step: &Step,
+        kind: Kind,
+        left: Side<'_>,
+        right: Side<'_>,
+    ) -> Result<Self> {
+        kept_columns(&left, &right, &[])?;
+        let found = Match::find(ctx, step, kind, &left, &right)?;
+        Ok(Self { kind, found })
+    }
+
+    /// Memory that finding the matches of sides of `rows` rows in all takes beside their keys, about.
+    #[must_use]
+    pub fn work_bytes(rows: usize, key_bits: usize) -> u64 {
+        work_bytes(rows, key_bits + 1)
+    }
+
+    /// The join of the two sides that the matches are of, in the same order of rows; as [`join`].
+    ///
+    /// # Errors
+    /// As [`join`].
+    pub fn join(
+        self,
+        ctx: &mut Context,
+        step: &Step,
+        left: Side<'_>,
+        right: Side<'_>,
+        keep: &[usize],
+    ) -> Result<SharedTable> {
+        let kept = kept_columns(&left, &right, keep)?;
+        let rows = left.table.rows() + right.table.rows();
+        if self
+            .found
+            .as_ref()
+            .is_some_and(|found| found.sorted.rows() != rows)
+        {
+            return Err(invalid("matches of sides of other rows"));
+        }
+        made(ctx, step, self.kind, left, right, &kept, self.found)
+    }
+}
+
+/// The joined table.
+fn made(
+    ctx: &mut Context,
+    step: &Step,
+    kind: Kind,
+    left: Side<'_>,
+    right: Side<'_>,
+    kept: &[&Column],
+    found: Option<Match>,
+) -> Result<SharedTable> {
+    let kept = if kind.has_payload() { kept } else { &[] };
     let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
     let with_right_rows = matches!(kind, Kind::Right | Kind::Full);
     let with_flag = matches!(kind, Kind::Left | Kind::Full);
-    let found = Match::find(ctx, step, &left, &right, kind.has_payload())?;
 
     let mut columns = left.table.columns.clone();
     let matched = found.as_ref().map_or_else(
@@ -108,7 +184,7 @@ pub fn join(
     let mut spread: Vec<Column> = match &found {
         Some(found) if !kept.is_empty() => {
             let step = step.narrow("payload");
-            payload::spread(ctx, &step, found, &kept, left_rows)?
+            payload::spread(ctx, &step, found, kept, left_rows)?
         }
         _ => kept
             .iter()
@@ -183,6 +259,7 @@ pub fn inner_unique(
         table,
         keys,
         nulls: &[],
+        sorted: false,
     };
     let (left_keys, right_keys) = ([left_key], [right_key]);
     let (left, right) = (side(left, &left_keys), side(right, &right_keys));
@@ -283,14 +360,17 @@ fn key_and_usable(
     Ok((key, usable))
 }
 
-/// Who matches whom: rows of both sides, right ones first, in an order by key.
+/// Rows of both sides, right ones first, in an order by key.
+#[derive(Debug)]
 struct Match {
     sorted: Permutation,
     /// In that order: whether a row is a right row.
     is_right: BitColumn,
+    /// Whether the right rows come in that order.
+    by_merge: bool,
     /// Left rows with a partner, in their own order.
     left: BitColumn,
-    /// Right rows with a partner, in their own order.
+    /// Right rows with a partner, in their own order; only for right and full joins.
     right: BitColumn,
 }
 
@@ -299,14 +379,75 @@ impl Match {
     fn find(
         ctx: &mut Context,
         step: &Step,
+        kind: Kind,
         left: &Side<'_>,
         right: &Side<'_>,
-        unique: bool,
     ) -> Result<Option<Self>> {
         let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
         if left_rows == 0 || right_rows == 0 {
             return Ok(None);
         }
+        let merges = |side: &Side<'_>| side.sorted && side.nulls.is_empty();
+        let by_merge = merges(left) && merges(right) && !matches!(kind, Kind::Right | Kind::Full);
+        let runs = if by_merge {
+            Runs::merge(ctx, step, left, right)?
+        } else {
+            Runs::sort(ctx, step, left, right)?
+        };
+        ctx.report(&step.narrow("sorted"), left_rows + right_rows);
+
+        let step = step.narrow("runs");
+        if kind.has_payload() {
+            let duplicate = runs.duplicate(ctx, &step.narrow("unique"), by_merge)?;
+            // Declared: whether the side promised unique per key is not.
+            if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &duplicate)? {
+                return Err(Error::DuplicateKey);
+            }
+        }
+        let Runs {
+            sorted,
+            is_right,
+            usable,
+            go,
+            start,
+        } = runs;
+        let matched = carry(ctx, &step.narrow("carry"), &start, &go)?;
+        let of_left = and(ctx, &step.narrow("of-left"), &matched, &usable.xor(&start))?;
+        // A right row has a partner if the next row goes on with its key; the run's first left row
+        // stands right below a unique right row. One bit a row serves both sides: a row is a left or a
+        // right one.
+        let found = if matches!(kind, Kind::Right | Kind::Full) {
+            let partner = and(ctx, &step.narrow("partner"), &start, &go.shifted_down())?;
+            of_left.xor(&partner)
+        } else {
+            of_left
+        };
+        let back = sorted.return_bits(ctx, &step.narrow("back"), &found)?;
+        Ok(Some(Self {
+            sorted,
+            is_right,
+            by_merge,
+            left: back.slice(right_rows, left_rows),
+            right: back.slice(0, right_rows),
+        }))
+    }
+}
+
+/// Rows of both sides in an order by key; in each key's run the usable right rows stand before the left
+/// rows.
+struct Runs {
+    sorted: Permutation,
+    is_right: BitColumn,
+    usable: BitColumn,
+    /// Whether a row goes on with the key of the one before.
+    go: BitColumn,
+    /// Usable right rows.
+    start: BitColumn,
+}
+
+impl Runs {
+    /// Usable rows first: they go on with usable rows only.
+    fn sort(ctx: &mut Context, step: &Step, left: &Side<'_>, right: &Side<'_>) -> Result<Self> {
         let (left_key, left_usable) = key_and_usable(ctx, &step.narrow("left"), left)?;
         let (right_key, right_usable) = key_and_usable(ctx, &step.narrow("right"), right)?;
         let usable = right_usable.followed_by(&left_usable);
@@ -315,13 +456,11 @@ impl Match {
         let unusable = usable.clone().not(ctx.role());
         let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&unusable, &key])?;
         drop(unusable);
-        ctx.report(&step.narrow("sorted"), key.rows());
-
-        let step = step.narrow("runs");
         let width = key.width();
-        let side = BitColumn::ones(ctx.role(), 1, right_rows).resized(key.rows());
+        let side = BitColumn::ones(ctx.role(), 1, right.table.rows()).resized(key.rows());
         let all = BitColumn::concat(&[&key, &usable, &side])?;
         drop((key, usable, side));
+        let step = step.narrow("runs");
         let all = sorted.apply_bits(ctx, &step.narrow("move"), &all)?;
         let (key, usable, is_right) = (
             all.bit_range(0, width),
@@ -338,29 +477,53 @@ impl Match {
             &BitColumn::concat(&[&same, &is_right])?,
             &BitColumn::concat(&[&usable, &usable])?,
         )?;
-        let (go, start) = (gated.bit_range(0, 1), gated.bit_range(1, 1));
-        if unique {
-            let pair = and(ctx, &step.narrow("pair"), &start, &is_right.shifted_up())?;
-            let duplicate = and(ctx, &step.narrow("duplicate"), &go, &pair)?;
-            let duplicate = any_row(ctx, &step.narrow("any"), &duplicate)?;
-            // Declared: whether the side promised unique per key is not.
-            if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &duplicate)? {
-                return Err(Error::DuplicateKey);
-            }
-        }
-        let matched = carry(ctx, &step.narrow("carry"), &start, &go)?;
-        // A right row has a partner if the next row goes on with its key; the run's first left row
-        // stands right below a unique right row.
-        let partner = and(ctx, &step.narrow("partner"), &start, &go.shifted_down())?;
-        let keep_left = is_right.clone().not(ctx.role());
-        let of_left = and(ctx, &step.narrow("of-left"), &matched, &keep_left)?;
-        // One bit a row serves both sides: a row is a left or a right one.
-        let back = sorted.return_bits(ctx, &step.narrow("back"), &of_left.xor(&partner))?;
-        Ok(Some(Self {
+        Ok(Self {
             sorted,
             is_right,
-            left: back.slice(right_rows, left_rows),
-            right: back.slice(0, right_rows),
-        }))
+            usable,
+            go: gated.bit_range(0, 1),
+            start: gated.bit_range(1, 1),
+        })
+    }
+
+    /// Rows that are not usable stand where their key belongs, and go on with it.
+    fn merge(ctx: &mut Context, step: &Step, left: &Side<'_>, right: &Side<'_>) -> Result<Self> {
+        let (left_key, left_usable) = key_and_usable(ctx, &step.narrow("left"), left)?;
+        let (right_key, right_usable) = key_and_usable(ctx, &step.narrow("right"), right)?;
+        let lengths = [right.table.rows(), left.table.rows()];
+        let key = right_key.followed_by(&left_key);
+        drop((left_key, right_key));
+        let merged = merge_runs(ctx, &step.narrow("merge"), &[&key], &lengths)?;
+        drop(key);
+        let Merged { key, run, order } = merged;
+        let step = step.narrow("runs");
+        let usable = right_usable.followed_by(&left_usable);
+        let usable = order.apply_bits(ctx, &step.narrow("move"), &usable)?;
+        let go = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
+        drop(key);
+        let is_right = run.not(ctx.role());
+        let start = and(ctx, &step.narrow("usable"), &is_right, &usable)?;
+        Ok(Self {
+            sorted: order,
+            is_right,
+            usable,
+            go,
+            start,
+        })
+    }
+
+    /// Whether a usable right row has the key of another usable right row; or of any right row.
+    fn duplicate(&self, ctx: &mut Context, step: &Step, of_any: bool) -> Result<BitColumn> {
+        let before = self.is_right.shifted_up();
+        let pair = if of_any {
+            let both = and(ctx, &step.narrow("both"), &self.is_right, &before)?;
+            let (mine, other) = (&self.start, self.start.shifted_up());
+            let usable = or(ctx, &step.narrow("either"), mine, &other)?;
+            and(ctx, &step.narrow("pair"), &both, &usable)?
+        } else {
+            and(ctx, &step.narrow("pair"), &self.start, &before)?
+        };
+        let duplicate = and(ctx, &step.narrow("duplicate"), &self.go, &pair)?;
+        any_row(ctx, &step.narrow("any"), &duplicate)
     }
 }

@@ -92,6 +92,7 @@ fn side<'t>(table: &'t SharedTable, keys: &'t [usize]) -> Side<'t> {
         table,
         keys,
         nulls: &[],
+        sorted: false,
     }
 }
 

@@ -40,9 +40,12 @@ pub struct Shuffle {
     rows: usize,
 }
 
-/// A fixed secret permutation: a [`Shuffle`], then a public order of the shuffled rows. It can move any
-/// number of columns, forth and back.
-pub struct Permutation(Shuffle);
+/// A fixed secret permutation: a [`Shuffle`], then a public order of the shuffled rows, or the inverse of
+/// that. It can move any number of columns, forth and back.
+pub struct Permutation {
+    shuffle: Shuffle,
+    turned: bool,
+}
 
 impl std::fmt::Debug for Shuffle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,7 +55,7 @@ impl std::fmt::Debug for Shuffle {
 
 impl std::fmt::Debug for Permutation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Permutation({} rows, redacted)", self.0.rows)
+        write!(f, "Permutation({} rows, redacted)", self.shuffle.rows)
     }
 }
 
@@ -128,7 +131,7 @@ impl Shuffle {
         step: &Step,
         x: &Arith<u32>,
     ) -> Result<Arith<u32>> {
-        Permutation(self).return_positions(ctx, step, x)
+        Permutation::of(self).return_positions(ctx, step, x)
     }
 
     /// The shuffle, then `order`: row `j` of the result is shuffled row `order[j]`.
@@ -136,7 +139,7 @@ impl Shuffle {
         if let Some(third) = &mut self.factors[2] {
             *third = compose(third, order);
         }
-        Permutation(self)
+        Permutation::of(self)
     }
 
     fn route(&self, role: Role, direction: Direction) -> Route {
@@ -182,10 +185,26 @@ impl Shuffle {
 }
 
 impl Permutation {
+    fn of(shuffle: Shuffle) -> Self {
+        Self {
+            shuffle,
+            turned: false,
+        }
+    }
+
     /// How many rows it moves.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.0.rows
+        self.shuffle.rows
+    }
+
+    fn route(&self, role: Role, direction: Direction) -> Route {
+        let direction = match (self.turned, direction) {
+            (false, direction) => direction,
+            (true, Direction::Forth) => Direction::Back,
+            (true, Direction::Back) => Direction::Forth,
+        };
+        self.shuffle.route(role, direction)
     }
 
     /// Moves rows forth. About 4/3 words a word and party, 2 rounds a kind of column.
@@ -221,7 +240,7 @@ impl Permutation {
         step: &Step,
         column: &BitColumn,
     ) -> Result<BitColumn> {
-        let route = self.0.route(ctx.role(), Direction::Forth);
+        let route = self.route(ctx.role(), Direction::Forth);
         move_bits(ctx, step, &route, &[column])
     }
 
@@ -232,7 +251,7 @@ impl Permutation {
         step: &Step,
         column: &BitColumn,
     ) -> Result<BitColumn> {
-        let route = self.0.route(ctx.role(), Direction::Back);
+        let route = self.route(ctx.role(), Direction::Back);
         move_bits(ctx, step, &route, &[column])
     }
 
@@ -243,7 +262,7 @@ impl Permutation {
         step: &Step,
         x: &Arith<u32>,
     ) -> Result<Arith<u32>> {
-        let route = self.0.route(ctx.role(), Direction::Back);
+        let route = self.route(ctx.role(), Direction::Back);
         let (a, b) = route.run::<Additive<u32>>(ctx, step, &x.a, &x.b, 1)?;
         Ok(Arith { a, b })
     }
@@ -255,13 +274,13 @@ impl Permutation {
         columns: &[&Column],
         direction: Direction,
     ) -> Result<Vec<Column>> {
-        if columns.iter().any(|c| c.rows() != self.0.rows) {
+        if columns.iter().any(|c| c.rows() != self.rows()) {
             return Err(Error::InvalidInput {
                 operator: "permutation",
-                what: format!("a column that has not {} rows", self.0.rows),
+                what: format!("a column that has not {} rows", self.rows()),
             });
         }
-        let route = self.0.route(ctx.role(), direction);
+        let route = self.route(ctx.role(), direction);
         // Bit columns travel side by side as one.
         let bits: Vec<&BitColumn> = columns
             .iter()
@@ -305,7 +324,7 @@ impl Permutation {
 /// `InvalidInput` for columns of different lengths; those of the link.
 pub fn shuffle(ctx: &mut Context, step: &Step, table: &SharedTable) -> Result<SharedTable> {
     table.check("shuffle")?;
-    let permutation = Permutation(Shuffle::draw(ctx, step, table.rows())?);
+    let permutation = Permutation::of(Shuffle::draw(ctx, step, table.rows())?);
     permute_table(ctx, &step.narrow("rows"), &permutation, table)
 }
 

@@ -13,10 +13,13 @@
 //! Cost a row and party: `21 (width + log2 n)` bits with ripple comparisons, beside 4/3 of the key's
 //! words. Leakage: none beyond n. Semi-honest.
 
+mod merge;
 mod probe;
 mod quicksort;
 pub(super) mod radix;
 mod records;
+
+pub use merge::{Merged, merge_cost, merge_runs};
 
 use super::shuffle::{Permutation, Shuffle, permute_table, rows_of};
 use quicksort::Quicksort;
@@ -28,7 +31,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::{LinkProfile, Step};
 use crate::share::BitColumn;
-use crate::table::SharedTable;
+use crate::spill::Parked;
+use crate::table::{Column, SharedTable};
 
 /// The stable permutation that sorts rows ascending by `keys` as unsigned numbers, the first key
 /// being the most significant.
@@ -55,23 +59,115 @@ pub fn sort_permutation(
     by_comparison(ctx, step, keys, rows)
 }
 
+/// The table in ascending order of the bit columns `keys`, the first being the most significant; as
+/// [`sort_permutation`]. What is not needed meanwhile waits, in a file where memory is tight.
+///
+/// # Errors
+/// As [`sort_permutation`], for a key that is not a bit column, and where a file cannot be written.
+pub fn sort_table(
+    ctx: &mut Context,
+    step: &Step,
+    mut table: SharedTable,
+    keys: &[usize],
+) -> Result<SharedTable> {
+    table.check("sort")?;
+    let mut bits = Vec::with_capacity(keys.len());
+    for (i, &key) in keys.iter().enumerate() {
+        table.bits("sort", key)?;
+        if keys[..i].contains(&key) {
+            return Err(Error::InvalidInput {
+                operator: "sort",
+                what: "a key named twice".to_owned(),
+            });
+        }
+        let nothing = Column::Bits(BitColumn::zeros(1, 0));
+        if let Column::Bits(column) = std::mem::replace(&mut table.columns[key], nothing) {
+            bits.push(column);
+        }
+    }
+    let mut rest = Vec::new();
+    let mut places = Vec::new();
+    for (at, column) in std::mem::take(&mut table.columns).into_iter().enumerate() {
+        if !keys.contains(&at) {
+            places.push(at);
+            rest.push(column);
+        }
+    }
+    table.columns = rest;
+    let width: usize = bits.iter().map(BitColumn::width).sum();
+    let work = work_bytes(table.rows(), width);
+    let waiting = Parked::new(ctx.memory(), table, work)?;
+
+    let order = sort_permutation(ctx, &step.narrow("order"), &bits.iter().collect::<Vec<_>>())?;
+    let bits: Vec<Column> = bits.into_iter().map(Column::Bits).collect();
+    let step = step.narrow("apply");
+    let moved = order.apply(ctx, &step.narrow("keys"), &bits.iter().collect::<Vec<_>>())?;
+    drop(bits);
+    let table = waiting.back()?;
+    let mut table = apply(ctx, &step.narrow("rest"), &order, &table)?;
+    let rest = std::mem::take(&mut table.columns);
+    let mut placed: Vec<(usize, Column)> = keys.iter().copied().zip(moved).collect();
+    placed.extend(places.into_iter().zip(rest));
+    placed.sort_unstable_by_key(|(at, _)| *at);
+    table.columns = placed.into_iter().map(|(_, column)| column).collect();
+    Ok(table)
+}
+
+/// Memory that sorting by a key of `width` bits takes beside the key, about: records and the planes of
+/// what is compared.
+pub(super) fn work_bytes(rows: usize, width: usize) -> u64 {
+    let words = (width + 32).div_ceil(64);
+    rows as u64 * (40 * words as u64 + 8)
+}
+
+/// What an operator is expected to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Bits a row and party.
+    pub bits: usize,
+    /// Rounds.
+    pub rounds: usize,
+}
+
+/// What [`sort_permutation`] takes for `rows` rows of keys of `width` bits in all.
+#[must_use]
+pub fn sort_cost(profile: LinkProfile, rows: usize, width: usize) -> Cost {
+    if radix_is_cheaper(profile, rows, width) {
+        radix_cost(width)
+    } else {
+        comparison_cost(profile, rows, width)
+    }
+}
+
+fn radix_cost(width: usize) -> Cost {
+    let (bits, rounds) = radix::cost(width);
+    Cost { bits, rounds }
+}
+
+fn comparison_cost(profile: LinkProfile, rows: usize, width: usize) -> Cost {
+    let levels = (usize::BITS - rows.leading_zeros()) as usize;
+    let all = width + levels;
+    let comparison = Comparison::choose(profile, all, rows);
+    // About one comparison a row for each bit of the row's number, and a few levels to spare.
+    Cost {
+        bits: comparison.and_gates() * levels + all.next_multiple_of(64) * 4 / 3,
+        rounds: (comparison.rounds() + 1) * (levels + 5),
+    }
+}
+
 /// Whether the radix sort is expected to take less time.
 fn radix_is_cheaper(profile: LinkProfile, rows: usize, width: usize) -> bool {
     if rows < 2 {
         return false;
     }
-    let time = |(bits, rounds): (usize, usize), picoseconds_a_bit: u128| {
+    let time = |cost: Cost, picoseconds_a_bit: u128| {
         let bandwidth = u128::from(profile.bytes_per_second.max(1));
         let bit = picoseconds_a_bit + 1_000_000_000_000 / 8 / bandwidth;
-        profile.round_trip.as_nanos() * 1000 * rounds as u128 + bit * (bits * rows) as u128
+        profile.round_trip.as_nanos() * 1000 * cost.rounds as u128
+            + bit * (cost.bits * rows) as u128
     };
-    let levels = (usize::BITS - rows.leading_zeros()) as usize;
-    let all = width + levels;
-    let comparison = Comparison::choose(profile, all, rows);
-    // About one comparison a row for each bit of the row's number, and a few levels to spare.
-    let gates = comparison.and_gates() * levels + all.next_multiple_of(64) * 4 / 3;
-    let rounds = (comparison.rounds() + 1) * (levels + 5);
-    time(radix::cost(width), RADIX_PICOSECONDS) < time((gates, rounds), COMPARISON_PICOSECONDS)
+    let comparison = comparison_cost(profile, rows, width);
+    time(radix_cost(width), RADIX_PICOSECONDS) < time(comparison, COMPARISON_PICOSECONDS)
 }
 
 /// The first `limit` rows of a table in an order, without sorting the rest.

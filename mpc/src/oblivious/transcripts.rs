@@ -1,7 +1,7 @@
 //! What sorts and partitions open must be the same uniform thing for every input.
 
 use super::compact::partition;
-use super::sort::{by_comparison, radix};
+use super::sort::{by_comparison, merge_runs, radix};
 use crate::context::Context;
 use crate::error::Result;
 use crate::net::Step;
@@ -62,6 +62,20 @@ fn positions_opened_by_a_radix_sort_are_independent_random_permutations_for_ever
                 radix::permutation(ctx, &Step::new("sort"), &key).map(drop)
             }),
             24 * 24,
+        );
+    }
+}
+
+#[test]
+fn positions_opened_by_a_merge_are_a_random_permutation_for_every_input() {
+    for keys in [[5, 5, 5, 5], [0, 1, 2, 7], [6, 7, 1, 1]] {
+        // And one bit, which says that the runs are in order.
+        assert_uniform(
+            &histogram(|ctx, seed| {
+                let key = share_bits(seed, ctx.role(), 3, 4, &keys)?;
+                merge_runs(ctx, &Step::new("merge"), &[&key], &[2, 2]).map(drop)
+            }),
+            24,
         );
     }
 }

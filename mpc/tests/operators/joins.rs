@@ -1,6 +1,6 @@
 //! The oblivious join.
 
-use crate::clear::{bits, cell, flag_column, flags, number, rows};
+use crate::clear::{bits, cell, flag_column, flags, number, order, rows};
 use std::collections::HashMap;
 use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
@@ -263,6 +263,7 @@ fn joins_of_every_kind_match_nested_loops() {
                         table,
                         keys: &[0, 1],
                         nulls: &[2, 3],
+                        sorted: false,
                     };
                     join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
                 })
@@ -276,6 +277,144 @@ fn joins_of_every_kind_match_nested_loops() {
         }
     }
     assert!(cases >= 200);
+}
+
+/// Two key columns, then a number and bits, ascending by key; the keys differ where `unique`.
+fn ascending(s: &mut Stream, n: usize, range: u64, unique: bool) -> ClearTable {
+    let mut keys: Vec<[u64; 2]> = (0..n as u64)
+        .map(|row| match unique {
+            true => [row * 2 % (n as u64 * 2 + 1), number(s) % 2],
+            false => [number(s) % range, number(s) % 2],
+        })
+        .collect();
+    let cells: Vec<[Vec<u64>; 2]> = {
+        let column = |of: usize, width| {
+            let values: Vec<u64> = keys.iter().map(|k| k[of]).collect();
+            let column = key(width, &values);
+            (0..n).map(|r| cell(&column, r)).collect::<Vec<_>>()
+        };
+        let (high, low) = (column(0, 12), column(1, 66));
+        high.into_iter().zip(low).map(|(h, l)| [h, l]).collect()
+    };
+    let mut rows: Vec<usize> = (0..n).collect();
+    // The last key column is the highest of the key that rows ascend by.
+    rows.sort_by(|&i, &j| {
+        let [(a, b), (c, d)] = [&cells[i], &cells[j]].map(|[x, y]| (x, y));
+        order(b, d).then_with(|| order(a, c))
+    });
+    keys = rows.iter().map(|&r| keys[r]).collect();
+    let of = |at: usize| keys.iter().map(|k| k[at]).collect::<Vec<u64>>();
+    let none = vec![false; n];
+    ClearTable {
+        columns: vec![
+            key(12, &of(0)),
+            key(66, &of(1)),
+            flag_column(&none),
+            flag_column(&none),
+            ClearColumn::Arith64(s.words(n)),
+            bits(s, 20, n, 0),
+        ],
+        valid: flags(s, n, 12),
+    }
+}
+
+#[test]
+fn sorted_sides_are_merged() {
+    let mut cases = 0;
+    for (nl, nr) in [
+        (0, 3),
+        (4, 0),
+        (1, 1),
+        (2, 3),
+        (17, 9),
+        (64, 64),
+        (65, 130),
+        (300, 31),
+    ] {
+        for range in [1, 8, 300] {
+            for kind in [
+                Kind::Inner,
+                Kind::Left,
+                Kind::Right,
+                Kind::Full,
+                Kind::Semi,
+                Kind::Anti,
+                Kind::NotIn,
+            ] {
+                for seed in 0..2 {
+                    cases += 1;
+                    let seed = seed + (nl * 1000 + nr * 10) as u64 + range;
+                    let mut s = data(seed);
+                    let l = ascending(&mut s, nl, range, false);
+                    let r = ascending(&mut s, nr, range, has_payload(kind));
+                    let out = open_table(seed, |ctx| {
+                        let l = share_table(1, ctx.role(), &l)?;
+                        let r = share_table(2, ctx.role(), &r)?;
+                        let side = |table| Side {
+                            table,
+                            keys: &[0, 1],
+                            nulls: &[],
+                            sorted: true,
+                        };
+                        join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                    })
+                    .unwrap();
+                    assert!(
+                        rows(&out) == clear_join(kind, &l, &r),
+                        "seed {seed}: {kind:?} of {nl} and {nr} rows"
+                    );
+                }
+            }
+        }
+    }
+    assert!(cases >= 200);
+}
+
+#[test]
+fn sides_that_are_not_what_they_promise_are_errors() {
+    let mut s = data(9);
+    let l = ascending(&mut s, 50, 20, false);
+    let mut r = ascending(&mut s, 40, 0, true);
+    let run = |r: &ClearTable| {
+        open_table(9, |ctx| {
+            let l = share_table(1, ctx.role(), &l)?;
+            let r = share_table(2, ctx.role(), r)?;
+            let side = |table| Side {
+                table,
+                keys: &[0, 1],
+                nulls: &[],
+                sorted: true,
+            };
+            join(
+                ctx,
+                &Step::new("join"),
+                Kind::Inner,
+                side(&l),
+                side(&r),
+                &[],
+            )
+        })
+    };
+    run(&r).unwrap();
+    let twice = |r: &mut ClearTable, from: usize, to: usize| {
+        for column in &mut r.columns {
+            if let ClearColumn::Bits { width, words } = column {
+                let stride = width.div_ceil(64);
+                words.copy_within(from * stride..(from + 1) * stride, to * stride);
+            }
+        }
+    };
+    // Even where one of them is not valid.
+    r.valid[7] = true;
+    r.valid[8] = false;
+    twice(&mut r, 7, 8);
+    assert_eq!(run(&r).unwrap_err(), Error::DuplicateKey);
+    twice(&mut r, 30, 3);
+    let error = run(&r).unwrap_err();
+    assert!(
+        error.to_string().contains("not in ascending order"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -299,6 +438,7 @@ fn several_rows_a_key_on_both_sides_up_to_a_bound() {
                             table,
                             keys: &[0, 1],
                             nulls: &[2, 3],
+                            sorted: false,
                         };
                         join_many(
                             ctx,

@@ -233,16 +233,14 @@ fn permutations_compose_and_invert() {
                         apply(ctx, &step.narrow("again"), &second, &t)
                     }
                     2 => {
-                        let back = first.inverted(ctx, &step.narrow("back"))?;
                         let t = one(ctx, &first, &t)?;
-                        apply(ctx, &step.narrow("again"), &back, &t)
+                        apply(ctx, &step.narrow("again"), &first.inverted(), &t)
                     }
                     _ => {
                         let to = first.destinations(ctx, &step.narrow("to"))?;
                         let same = Permutation::from_destinations(ctx, &step.narrow("from"), &to)?;
                         let t = one(ctx, &same, &t)?;
-                        let back = same.inverted(ctx, &step.narrow("back"))?;
-                        apply(ctx, &step.narrow("again"), &back, &t)
+                        apply(ctx, &step.narrow("again"), &same.inverted(), &t)
                     }
                 }
             })

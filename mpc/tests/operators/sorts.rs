@@ -3,9 +3,10 @@
 use crate::clear::{Cell, FAR, SIZES, bits, cell, flags, order};
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::{LinkProfile, Step};
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation, top_k};
+use veilgate_mpc::oblivious::sort::{apply, merge_runs, sort_permutation, top_k};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
+use veilgate_mpc::table::Column;
 use veilgate_mpc::testing::{data, open_table_with, share_table, three_parties};
 
 fn table(s: &mut Stream, n: usize, width: usize, distinct: u64, shape: usize) -> ClearTable {
@@ -71,6 +72,124 @@ fn every_variant_sorts_stably_by_several_keys() {
         }
     }
     assert!(cases >= 200);
+}
+
+#[test]
+fn runs_are_merged() {
+    let mut cases = 0;
+    let shapes: [&[usize]; 17] = [
+        &[0],
+        &[5],
+        &[0, 0],
+        &[0, 7],
+        &[7, 0],
+        &[1, 1],
+        &[2, 1],
+        &[31, 33],
+        &[64, 64],
+        &[1, 64],
+        &[65, 1],
+        &[63, 70, 1],
+        &[100, 0, 29, 300],
+        &[128, 256],
+        &[1, 1, 1, 1, 1],
+        &[500, 12],
+        &[4100, 4099],
+    ];
+    for runs in shapes {
+        for profile in [LinkProfile::LOOPBACK, FAR] {
+            for (width, distinct) in [(1, 0), (9, 0), (9, 3), (64, 0), (64, 1), (130, 0)] {
+                cases += 1;
+                let n: usize = runs.iter().sum();
+                let seed = (n * 1000 + width * 10) as u64 + distinct;
+                let mut s = data(seed);
+                let mut parts: Vec<Vec<Vec<Cell>>> = Vec::new();
+                for &length in runs {
+                    let mut run = all_rows(&table(&mut s, length, width, distinct, 0));
+                    run.sort_by(|a, b| order(&a[0], &b[0]).then_with(|| order(&a[2], &b[2])));
+                    parts.push(run);
+                }
+                let rows = parts.concat();
+                let column = |at: usize| rows.iter().flat_map(|row| row[at].clone()).collect();
+                let clear = ClearTable {
+                    columns: vec![
+                        ClearColumn::Bits {
+                            width,
+                            words: column(0),
+                        },
+                        ClearColumn::Arith64(column(1)),
+                        ClearColumn::Bits {
+                            width: 3,
+                            words: column(2),
+                        },
+                    ],
+                    valid: rows.iter().map(|row| row[3] == [1]).collect(),
+                };
+                let out = open_table_with(seed, profile, |ctx| {
+                    let t = share_table(seed, ctx.role(), &clear)?;
+                    let keys = [t.bits("test", 0)?, t.bits("test", 2)?];
+                    let merged = merge_runs(ctx, &Step::new("merge"), &keys, runs)?;
+                    let mut out = apply(ctx, &Step::new("apply"), &merged.order, &t)?;
+                    out.columns.push(Column::Bits(merged.key));
+                    out.columns.push(Column::Bits(merged.run));
+                    Ok(out)
+                })
+                .unwrap();
+                let mut due = rows.clone();
+                due.sort_by(|a, b| order(&a[0], &b[0]).then_with(|| order(&a[2], &b[2])));
+                let out = all_rows(&out);
+                // Equal rows of one run are in any order.
+                let key = |row: &Vec<Cell>| (row[0].clone(), row[2].clone());
+                assert!(
+                    out.iter().map(key).eq(due.iter().map(key)),
+                    "seed {seed}, runs {runs:?} of {width} bits"
+                );
+                let by_number = |rows: &[Vec<Cell>]| {
+                    let mut rows: Vec<Vec<Cell>> = rows.iter().map(|r| r[..3].to_vec()).collect();
+                    rows.sort();
+                    rows
+                };
+                assert!(by_number(&out) == by_number(&due), "seed {seed}");
+                let mut last: Option<(Vec<Cell>, u64)> = None;
+                for row in &out {
+                    let run = row[row.len() - 2][0] as usize;
+                    assert!(parts[run].iter().any(|mine| mine[..3] == row[..3]));
+                    let mine = (vec![row[0].clone(), row[2].clone()], run as u64);
+                    if let Some((key, run)) = &last {
+                        assert!(*key != mine.0 || *run <= mine.1, "seed {seed}");
+                    }
+                    last = Some(mine);
+                }
+            }
+        }
+    }
+    assert!(cases >= 200);
+}
+
+#[test]
+fn a_run_that_is_not_in_order_is_an_error() {
+    for words in [[5, 1, 0, 2, 2, 0], [1, 0, 2, 3, 4, 5], [3, 4, 5, 2, 1, 0]] {
+        let clear = ClearTable {
+            columns: vec![ClearColumn::Bits {
+                width: 3,
+                words: words.to_vec(),
+            }],
+            valid: vec![true; 6],
+        };
+        for runs in [[3, 3], [2, 4]] {
+            let out = open_table_with(1, LinkProfile::LOOPBACK, |ctx| {
+                let t = share_table(1, ctx.role(), &clear)?;
+                let key = t.bits("test", 0)?;
+                let merged = merge_runs(ctx, &Step::new("merge"), &[key], &runs)?;
+                apply(ctx, &Step::new("apply"), &merged.order, &t)
+            });
+            // A network may put some disorder right; what it returns is in order all the same.
+            match out {
+                Err(error) => assert!(error.to_string().contains("not in ascending order")),
+                Ok(out) => assert!(all_rows(&out).is_sorted_by(|a, b| a[0] <= b[0])),
+            }
+        }
+    }
 }
 
 #[test]

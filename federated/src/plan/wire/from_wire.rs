@@ -38,6 +38,7 @@ fn line(line: &pb::Line) -> Line {
     Line {
         round_trip_micros: line.round_trip_micros,
         bytes_per_second: line.bytes_per_second,
+        lanes: line.lanes,
     }
 }
 

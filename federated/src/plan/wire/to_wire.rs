@@ -23,6 +23,7 @@ pub(super) fn plan(plan: &JointPlan) -> pb::JointPlan {
         line: Some(pb::Line {
             round_trip_micros: plan.line.round_trip_micros,
             bytes_per_second: plan.line.bytes_per_second,
+            lanes: plan.line.lanes,
         }),
     }
 }

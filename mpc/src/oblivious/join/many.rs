@@ -71,11 +71,13 @@ pub fn join_many(
             table: &repeated,
             keys: &left_keys,
             nulls: left.nulls,
+            sorted: false,
         },
         Side {
             table: &numbered,
             keys: &right_keys,
             nulls: right.nulls,
+            sorted: false,
         },
         keep,
     )?;
