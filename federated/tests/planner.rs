@@ -1,4 +1,4 @@
-//! Plans of many queries, compared with `golden/planner.txt`; set `BLESS=1` to write it anew.
+//! Plans of many queries, compared with `golden/planner.txt`; set `VEILGATE_BLESS=1` to write it anew.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -70,7 +70,7 @@ fn plans_are_as_blessed() {
         out.push('\n');
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/planner.txt");
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("VEILGATE_BLESS").is_some() {
         std::fs::write(path, &out).unwrap();
         return;
     }

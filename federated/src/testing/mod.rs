@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use veilgate_mpc::net::memory::{MemoryLink, network};
 use veilgate_mpc::net::{Link, Traffic};
+use veilgate_mpc::spill::Memory;
 use zeroize::Zeroizing;
 
 /// Departments that answer together.
@@ -36,6 +37,10 @@ pub struct Federation {
     pub recorder: Option<Recorder>,
     /// A department that is killed before joint execution.
     pub absent: Option<String>,
+    /// Connections of each two computing parties.
+    pub lanes: u32,
+    /// The memory that each party may use.
+    pub memory: Option<Memory>,
     /// Every seed of a run is derived from it; counts up by one a run.
     pub seed: u64,
 }
@@ -84,6 +89,8 @@ impl Federation {
             runtime,
             recorder: None,
             absent: None,
+            lanes: 1,
+            memory: None,
             seed: 1,
         })
     }
@@ -98,7 +105,10 @@ impl Federation {
             home,
             federation: &self.planning,
             engine: engine(),
-            line: Line::default(),
+            line: Line {
+                lanes: self.lanes,
+                ..Line::default()
+            },
             strategy,
         })
     }
@@ -158,6 +168,7 @@ impl Federation {
         let fragments = self.fragments(plan)?;
         let links = self.links(plan);
         let absent = self.absent.as_deref();
+        let memory = &self.memory;
         let runs = |party: PartyIndex| {
             plan.takes_part(party) && Some(plan.parties[party].department.as_str()) != absent
         };
@@ -166,13 +177,13 @@ impl Federation {
                 .into_iter()
                 .zip(links)
                 .enumerate()
-                .map(|(me, (fragments, link))| {
+                .map(|(me, (fragments, links))| {
                     runs(me).then(|| {
                         scope.spawn(move || {
                             let seeds = seeds(seed, me, plan.parties.len());
                             let inputs = Inputs {
                                 fragments,
-                                memory: None,
+                                memory: memory.clone(),
                             };
                             let cancel = Arc::new(AtomicBool::new(false));
                             let progress = Arc::new(|_: &str, _: u64| {});
@@ -180,7 +191,7 @@ impl Federation {
                             joint::execute(
                                 plan,
                                 me,
-                                vec![link],
+                                links,
                                 &seeds,
                                 inputs,
                                 &mut statements,
@@ -250,18 +261,24 @@ impl Federation {
         Ok(by_party)
     }
 
-    fn links(&self, plan: &JointPlan) -> Vec<Box<dyn Link>> {
+    /// Each party's links: one, and one more for each further lane if it computes.
+    fn links(&self, plan: &JointPlan) -> Vec<Vec<Box<dyn Link>>> {
         let deadline = std::time::Duration::from_secs(20);
-        network(plan.parties.len())
-            .into_iter()
-            .map(|link: MemoryLink| {
-                let link: Box<dyn Link> = Box::new(link.with_deadline(deadline));
-                match &self.recorder {
+        let mut links: Vec<Vec<Box<dyn Link>>> = plan.parties.iter().map(|_| vec![]).collect();
+        for lane in 0..plan.line.lanes {
+            for (me, link) in network(plan.parties.len()).into_iter().enumerate() {
+                if lane > 0 && plan.parties[me].computing.is_none() {
+                    continue;
+                }
+                let link: MemoryLink = link.with_deadline(deadline);
+                let link: Box<dyn Link> = Box::new(link);
+                links[me].push(match &self.recorder {
                     Some(recorder) => recorder.wrap(link),
                     None => link,
-                }
-            })
-            .collect()
+                });
+            }
+        }
+        links
     }
 }
 

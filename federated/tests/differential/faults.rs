@@ -2,10 +2,12 @@
 
 use crate::data::{Dice, RandomTable, Shape};
 use crate::departments;
+use std::path::Path;
 use veilgate_federated::error::{Code, Error};
 use veilgate_federated::planner::Strategy;
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::{Answer, Federation};
+use veilgate_mpc::spill::Memory;
 
 const SQL: &str = "SELECT a.code, COUNT(*) AS n FROM civil.t a JOIN tax.t b ON a.id = b.id \
                    GROUP BY a.code";
@@ -51,6 +53,37 @@ fn a_party_that_is_gone_is_named() {
             assert_eq!(error.department.as_deref(), Some(gone), "{error}");
         }
     }
+}
+
+/// The fewest bytes with which a run is not refused.
+fn least_memory(folder: &Path) -> u64 {
+    let error = run(Strategy::Oblivious, |federation, _| {
+        federation.memory = Some(Memory::new(1, folder));
+    })
+    .unwrap_err();
+    assert_eq!(error.code, Code::LimitExceeded, "{error}");
+    let mut words = error.message.split(' ');
+    words.find_map(|word| word.parse().ok()).unwrap()
+}
+
+#[test]
+fn what_does_not_fit_waits_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let least = least_memory(folder.path());
+    let due = run(Strategy::Oblivious, |_, _| {}).unwrap();
+    let answer = run(Strategy::Oblivious, |federation, _| {
+        federation.memory = Some(Memory::new(least, folder.path()));
+    })
+    .unwrap();
+    assert_eq!(answer.batch, due.batch);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // Without the folder the run fails, so it was needed.
+    let error = run(Strategy::Oblivious, |federation, _| {
+        federation.memory = Some(Memory::new(least, &folder.path().join("gone")));
+    })
+    .unwrap_err();
+    assert_eq!(error.code, Code::LimitExceeded, "{error}");
+    assert!(error.message.contains("could not wait on disk"), "{error}");
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Case {
         let departments = departments(&mut dice, &tables, neutral, leakage);
         let mut federation = Federation::new(folder.path(), departments).unwrap();
         federation.seed = seed;
+        federation.lanes = *dice.pick(&[1, 1, 1, 2, 3]);
         Self {
             seed,
             tables,

@@ -1,4 +1,4 @@
-//! EXPLAIN, compared with `golden/explain.txt`; set `BLESS=1` to write it anew.
+//! EXPLAIN, compared with `golden/explain.txt`; set `VEILGATE_BLESS=1` to write it anew.
 
 use crate::federation::{engine, federation};
 use crate::permitted::check;
@@ -62,7 +62,7 @@ fn explain_is_as_blessed() {
         let _ = writeln!(out, "== {sql}\n{text}");
     }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/explain.txt");
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var_os("VEILGATE_BLESS").is_some() {
         std::fs::write(path, &out).unwrap();
         return;
     }
