@@ -53,7 +53,7 @@ impl Line {
     pub const BANDWIDTHS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000_000_000;
 
     /// Of one pair.
-    pub const MAX_LANES: u32 = 64;
+    pub const MAX_LANES: u32 = 16;
 
     /// For the protocols.
     #[must_use]

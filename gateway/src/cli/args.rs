@@ -165,6 +165,9 @@ pub struct SandboxArgs {
     /// Carries data connections as gRPC streams, as between gateways that only HTTP/2 reaches.
     #[arg(long)]
     pub data_over_grpc: bool,
+    /// Threads of each computing gateway in a query; a third of the processors unless told otherwise.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub threads: Option<u32>,
 }
 
 /// `veilgate gateway`

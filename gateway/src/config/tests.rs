@@ -239,7 +239,7 @@ fn a_line_out_of_range_is_told() {
     for due in [
         "line.round_trip_micros`: must be 0 to 10000000",
         "line.megabits_per_second`: must be 1 to 8000000",
-        "line.lanes`: must be 1 to 64",
+        "line.lanes`: must be 1 to 16",
     ] {
         assert!(mistakes.contains(due), "{mistakes}");
     }

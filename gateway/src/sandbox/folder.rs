@@ -20,6 +20,14 @@ pub struct Folder {
     pub neutral: Vec<Department>,
     /// Whether its gateways' data connections are gRPC streams.
     pub data_over_grpc: bool,
+    /// Threads of each computing gateway in a query.
+    pub threads: u32,
+}
+
+/// Three gateways compute.
+fn third_of_processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(processors / 3).map_or(1, |n| n.clamp(1, 16))
 }
 
 impl Folder {
@@ -83,6 +91,7 @@ impl Folder {
             owners,
             neutral,
             data_over_grpc: false,
+            threads: third_of_processors(),
         })
     }
 

@@ -120,6 +120,7 @@ pub fn run(args: &SandboxArgs, common: &Common) -> Result<()> {
     let outcome = runtime.block_on(async {
         let mut folder = Folder::open(&args.dir)?;
         folder.data_over_grpc = args.data_over_grpc;
+        folder.threads = args.threads.unwrap_or(folder.threads);
         let start = Sandbox::start(folder, args.analyst.as_deref(), common.quiet);
         let mut sandbox = until_signal(start).await?;
         if let Some(sql) = &args.sql {

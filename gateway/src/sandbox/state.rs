@@ -77,6 +77,7 @@ impl State {
         let analysts = self.analysts(&who.analyst)?;
         let mut federation =
             String::from("# Written by `veilgate sandbox` at every start.\nversion = 1\n");
+        let _ = write!(federation, "\n[line]\nlanes = {}\n", folder.threads);
         let mut files = Vec::new();
         for (department, port) in gateways.iter().zip(&ports) {
             let home = self.dir.join(department);

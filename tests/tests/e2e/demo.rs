@@ -81,6 +81,43 @@ fn data_over_grpc_gives_the_same_rows() {
 }
 
 #[test]
+fn several_threads_give_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), PEOPLE, 5);
+    let policy = |department: &str| {
+        let path = folder.path().join(department).join("policy.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        // Without sizes only the oblivious join is left.
+        std::fs::write(&path, text.replace("\"sizes\"", "\"none\"")).unwrap();
+    };
+    for (oblivious, how) in [
+        (false, &["--threads", "2"][..]),
+        (true, &["--threads", "3", "--data-over-grpc"]),
+    ] {
+        if oblivious {
+            for department in ["civil", "tax", "social"] {
+                policy(department);
+            }
+        }
+        let sandbox = Sandbox::start_with(folder.path(), how);
+        let oracle = Oracle::over(folder.path());
+        let (r, i) = (clean("r.person_id"), clean("i.person_id"));
+        check(
+            &sandbox,
+            &oracle,
+            "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
+             JOIN tax.income i ON r.person_id = i.person_id \
+             GROUP BY r.district ORDER BY r.district",
+            &format!(
+                "SELECT r.district, COUNT(*) AS n FROM raw_civil_residents r \
+                 JOIN raw_tax_income i ON {r} = {i} \
+                 GROUP BY r.district HAVING COUNT(DISTINCT {r}) >= 10 ORDER BY r.district"
+            ),
+        );
+    }
+}
+
+#[test]
 fn one_command_prints_only_rows() {
     let output = run(&[
         "demo",
