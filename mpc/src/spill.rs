@@ -82,11 +82,18 @@ impl Parked {
     /// budget. Without a budget tables wait in memory.
     ///
     /// # Errors
-    /// `ResourceExhausted` when the folder does not take the file.
+    /// `ResourceExhausted` when the work alone exceeds the budget, or the folder does not take the file.
     pub fn new(memory: Option<&Memory>, table: SharedTable, work: u64) -> Result<Self> {
         let Some(memory) = memory else {
             return Ok(Self(Place::Memory(table)));
         };
+        if work > memory.budget {
+            return Err(Error::ResourceExhausted(format!(
+                "the work on {} rows needs about {work} bytes of memory, {} are allowed",
+                table.rows(),
+                memory.budget
+            )));
+        }
         if work.saturating_add(table.bytes()) <= memory.budget {
             return Ok(Self(Place::Memory(table)));
         }
@@ -286,7 +293,7 @@ mod tests {
         for rows in [0, 1, 65, 200_000] {
             let before = table(rows);
             let bytes = before.bytes();
-            for (budget, to_file) in [(bytes + 10, false), (bytes + 9, true), (0, true)] {
+            for (budget, to_file) in [(bytes + 10, false), (bytes + 9, true), (10, true)] {
                 let memory = Memory::new(budget, folder.path());
                 let parked = Parked::new(Some(&memory), table(rows), 10).unwrap();
                 assert_eq!(parked.is_in_file(), to_file);
@@ -295,6 +302,9 @@ mod tests {
             }
             let parked = Parked::new(None, table(rows), u64::MAX).unwrap();
             assert!(!parked.is_in_file());
+            let memory = Memory::new(9, folder.path());
+            let error = Parked::new(Some(&memory), table(rows), 10).unwrap_err();
+            assert!(error.to_string().contains("10 bytes"), "{error}");
         }
     }
 

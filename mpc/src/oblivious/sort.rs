@@ -95,7 +95,8 @@ pub fn sort_table(
     }
     table.columns = rest;
     let width: usize = bits.iter().map(BitColumn::width).sum();
-    let work = work_bytes(table.rows(), width);
+    let keys_bytes = table.rows() as u64 * 2 * width.div_ceil(8) as u64;
+    let work = work_bytes(table.rows(), width) + keys_bytes;
     let waiting = Parked::new(ctx.memory(), table, work)?;
 
     let order = sort_permutation(ctx, &step.narrow("order"), &bits.iter().collect::<Vec<_>>())?;
