@@ -79,11 +79,9 @@ impl Context {
         self
     }
 
-    /// With a bound on memory; what waits beyond it goes to encrypted files.
-    #[must_use]
-    pub fn with_memory(mut self, memory: Memory) -> Self {
+    /// Bounds memory; what waits beyond it goes to encrypted files.
+    pub fn limit_memory(&mut self, memory: Memory) {
         self.memory = Some(memory);
-        self
     }
 
     /// The bound on memory, where there is one.

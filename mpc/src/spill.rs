@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn what_waits_comes_back_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        for rows in [0, 1, 65, 200_000] {
+        for rows in [1, 65, 200_000] {
             let before = table(rows);
             let bytes = before.bytes();
             for (budget, to_file) in [(bytes + 10, false), (bytes + 9, true), (10, true)] {

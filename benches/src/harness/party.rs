@@ -85,7 +85,7 @@ fn run_once(
             let ctx = context(seed, role, first, params.profile()).map_err(text)?;
             let mut ctx = ctx.with_workers(links).map_err(text)?;
             if let Some(mib) = params.memory_mib {
-                ctx = ctx.with_memory(Memory::new(mib << 20, &std::env::temp_dir()));
+                ctx.limit_memory(Memory::new(mib << 20, &std::env::temp_dir()));
             }
             let outcome = job(&mut ctx).map(|table| End::Share(role, table));
             links = ctx.into_links();

@@ -161,8 +161,7 @@ impl Run<'_> {
                         Kind::Ring128 => 128,
                     };
                     let all = of(*left).saturating_add(of(*right));
-                    let keys = (all as u64).saturating_mul(2 * bits.div_ceil(8) as u64);
-                    most = most.max(Matches::work_bytes(all, bits).saturating_add(keys));
+                    most = most.max(Matches::work_bytes(all, bits));
                     of(*left)
                 }
                 Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => of(*input),

@@ -156,7 +156,7 @@ pub fn execute(
     let ctx = ctx.and_then(|ctx| ctx.with_workers(links));
     let mut ctx = ctx.blamed(&run.blame)?.with_progress(told);
     if let Some(memory) = memory {
-        ctx = ctx.with_memory(memory);
+        ctx.limit_memory(memory);
     }
     let table = run.compute(&mut ctx, prepared)?;
     let digests = ctx.digests();

@@ -4,13 +4,13 @@
 //! the passage of all columns, `width - 1` bits for equality and one AND. Leakage: none. Semi-honest.
 
 use super::segment::run_starts;
-use super::sort::{apply, sort_permutation};
+use super::sort::sort_by;
 use crate::circuit::and;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
 use crate::share::BitColumn;
-use crate::table::SharedTable;
+use crate::table::{Column, SharedTable};
 
 /// The table in the order of `columns` (bit columns, the first one leading), with one valid row for
 /// each combination of their values among valid rows: the first. Other columns are that row's.
@@ -39,14 +39,25 @@ pub fn distinct(
     }
     let invalid = table.valid.clone().not(ctx.role());
     let order: Vec<&BitColumn> = std::iter::once(&invalid).chain(keys).collect();
-    let sorted = sort_permutation(ctx, &step.narrow("sort"), &order)?;
-    let mut out = apply(ctx, &step.narrow("rows"), &sorted, table)?;
-    let keys: Vec<&BitColumn> = columns
-        .iter()
-        .map(|&c| out.bits("distinct", c))
-        .collect::<Result<_>>()?;
+    let sorted = sort_by(ctx, &step.narrow("sort"), &order)?;
     // Invalid rows follow all valid ones: a valid row's predecessor is valid.
+    let keys: Vec<&BitColumn> = sorted.keys.iter().skip(1).collect();
     let first = run_starts(ctx, &step.narrow("runs"), &BitColumn::concat(&keys)?)?;
-    out.valid = and(ctx, &step.narrow("first"), &out.valid, &first)?;
-    Ok(out)
+    let there = sorted.keys[0].clone().not(ctx.role());
+    let valid = and(ctx, &step.narrow("first"), &there, &first)?;
+    let others = (0..table.columns.len()).filter(|at| !columns.contains(at));
+    let others: Vec<usize> = others.collect();
+    let moving: Vec<&Column> = others.iter().map(|&at| &table.columns[at]).collect();
+    let moved = sorted.order.apply(ctx, &step.narrow("rows"), &moving)?;
+    let mut out = table.columns.clone();
+    for (at, column) in others.into_iter().zip(moved) {
+        out[at] = column;
+    }
+    for (&at, key) in columns.iter().zip(&sorted.keys[1..]) {
+        out[at] = Column::Bits(key.clone());
+    }
+    Ok(SharedTable {
+        columns: out,
+        valid,
+    })
 }

@@ -16,7 +16,7 @@ pub use value::Which;
 
 use super::compact::partition;
 use super::shuffle::Permutation;
-use super::sort::sort_permutation;
+use super::sort::{Sorted, sort_by};
 use crate::circuit::{and, bit_to_arith, bit_to_arith64, equal, inner_product};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -277,7 +277,6 @@ impl Order {
         let role = ctx.role();
         let invalid = table.valid.clone().not(role);
         let key = BitColumn::concat(&keys.iter().rev().copied().collect::<Vec<_>>())?;
-        let mut moving = vec![&key, &table.valid];
         let mut by = vec![&invalid, &key];
         let (unit, when) = match distinct {
             Some(Agg::CountDistinct { unit, when }) => (
@@ -289,21 +288,25 @@ impl Order {
         let unless = when.map(|w| w.clone().not(role));
         by.extend(unless.as_ref());
         by.extend(unit);
-        moving.extend(unit);
-        moving.extend(when);
-        let permutation = sort_permutation(ctx, &step.narrow("order"), &by)?;
-        let moved =
-            permutation.apply_bits(ctx, &step.narrow("keys"), &BitColumn::concat(&moving)?)?;
-        let mut from = 0;
-        let mut cut = |width: usize| {
-            from += width;
-            moved.bit_range(from - width, width)
+        let Sorted { order, keys } = sort_by(ctx, &step.narrow("order"), &by)?;
+        let mut keys = keys.into_iter();
+        let mut next = || {
+            keys.next().ok_or_else(|| Error::InvalidInput {
+                operator: NAME,
+                what: "a sort that lost a key".into(),
+            })
         };
-        let (key, valid) = (cut(key.width()), cut(1));
-        let distinct = unit.map(|unit| (cut(unit.width()), when.map(|_| cut(1))));
+        let (valid, key) = (next()?.not(role), next()?);
+        let distinct = match unit {
+            None => None,
+            Some(_) => {
+                let when = when.map(|_| next()).transpose()?;
+                Some((next()?, when.map(|unless| unless.not(role))))
+            }
+        };
         let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
         Ok(Self {
-            permutation: Some(permutation),
+            permutation: Some(order),
             key,
             valid,
             same,
@@ -419,17 +422,12 @@ fn distinct_where(
     flag: &BitColumn,
 ) -> Result<Arith<u64>> {
     let unless = flag.clone().not(ctx.role());
-    let order = sort_permutation(ctx, &step.narrow("sort"), &[&unless, unit])?;
-    let moved = order.apply_bits(
-        ctx,
-        &step.narrow("move"),
-        &BitColumn::concat(&[unit, flag])?,
-    )?;
-    let (unit, flag) = (
-        moved.bit_range(0, unit.width()),
-        moved.bit_range(unit.width(), 1),
-    );
-    let same = equal(ctx, &step.narrow("same"), &unit, &unit.shifted_up())?.with_first_row_zero();
+    let sorted = sort_by(ctx, &step.narrow("sort"), &[&unless, unit])?;
+    let [unless, unit] = &sorted.keys[..] else {
+        return Err(wrong(0));
+    };
+    let same = equal(ctx, &step.narrow("same"), unit, &unit.shifted_up())?.with_first_row_zero();
+    let flag = unless.clone().not(ctx.role());
     let first = and(ctx, &step.narrow("first"), &flag, &same.not(ctx.role()))?;
     Ok(bit_to_arith64(ctx, &step.narrow("bits"), &first)?.sum())
 }

@@ -28,7 +28,7 @@ pub(super) use number::number_rows;
 
 use super::scan::carry;
 use super::shuffle::Permutation;
-use super::sort::{Merged, merge_runs, sort_permutation, work_bytes};
+use super::sort::{Merged, Sorted, merge_runs, sort_by, sort_bytes};
 use crate::circuit::{and, and_mask, any_row, equal, or};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -130,10 +130,10 @@ impl Matches {
         Ok(Self { kind, found })
     }
 
-    /// Memory that finding the matches of sides of `rows` rows in all takes beside their keys, about.
+    /// Memory that finding the matches of sides of `rows` rows in all takes, about.
     #[must_use]
     pub fn work_bytes(rows: usize, key_bits: usize) -> u64 {
-        work_bytes(rows, key_bits + 1)
+        sort_bytes(rows, key_bits + 1)
     }
 
     /// The join of the two sides that the matches are of, in the same order of rows; as [`join`].
@@ -454,22 +454,17 @@ impl Runs {
         let key = right_key.followed_by(&left_key);
         drop((left_key, right_key));
         let unusable = usable.clone().not(ctx.role());
-        let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&unusable, &key])?;
-        drop(unusable);
-        let width = key.width();
+        let Sorted { order, keys } = sort_by(ctx, &step.narrow("sort"), &[&unusable, &key])?;
         let side = BitColumn::ones(ctx.role(), 1, right.table.rows()).resized(key.rows());
-        let all = BitColumn::concat(&[&key, &usable, &side])?;
-        drop((key, usable, side));
+        drop((unusable, usable, key));
+        let [unusable, key] = &keys[..] else {
+            return Err(invalid("a sort that lost a key"));
+        };
+        let usable = unusable.clone().not(ctx.role());
         let step = step.narrow("runs");
-        let all = sorted.apply_bits(ctx, &step.narrow("move"), &all)?;
-        let (key, usable, is_right) = (
-            all.bit_range(0, width),
-            all.bit_range(width, 1),
-            all.bit_range(width + 1, 1),
-        );
-        drop(all);
-        let same = equal(ctx, &step.narrow("same"), &key, &key.shifted_up())?.with_first_row_zero();
-        drop(key);
+        let is_right = order.apply_bits(ctx, &step.narrow("move"), &side)?;
+        drop(side);
+        let same = equal(ctx, &step.narrow("same"), key, &key.shifted_up())?.with_first_row_zero();
         // A usable row follows usable rows only, so its own bit answers for both.
         let gated = and(
             ctx,
@@ -478,7 +473,7 @@ impl Runs {
             &BitColumn::concat(&[&usable, &usable])?,
         )?;
         Ok(Self {
-            sorted,
+            sorted: order,
             is_right,
             usable,
             go: gated.bit_range(0, 1),

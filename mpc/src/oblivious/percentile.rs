@@ -8,7 +8,7 @@
 
 use super::group::{Agg, aggregate_sorted};
 use super::segment::{run_starts, segmented_last_number, segmented_sum};
-use super::sort::{apply, sort_permutation};
+use super::sort::sort_by;
 use crate::circuit::{a2b, and, and_mask, b2a};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -162,8 +162,12 @@ fn sort(
     for index in 0..table.columns.len() {
         by.push(table.bits(NAME, index)?);
     }
-    let order = sort_permutation(ctx, &step.narrow("sort"), &by)?;
-    apply(ctx, &step.narrow("rows"), &order, &table)
+    let mut sorted = sort_by(ctx, &step.narrow("sort"), &by)?.keys.into_iter();
+    let valid = sorted.next().unwrap_or_else(|| unusable.clone());
+    Ok(SharedTable {
+        valid: valid.not(ctx.role()),
+        columns: sorted.map(Column::Bits).collect(),
+    })
 }
 
 /// Each row's number in its group, from 1, and the group's number of rows.

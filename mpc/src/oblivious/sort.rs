@@ -34,16 +34,21 @@ use crate::share::BitColumn;
 use crate::spill::Parked;
 use crate::table::{Column, SharedTable};
 
-/// The stable permutation that sorts rows ascending by `keys` as unsigned numbers, the first key
-/// being the most significant.
+/// An order of rows.
+#[derive(Debug)]
+pub struct Sorted {
+    /// What moves rows to that order.
+    pub order: Permutation,
+    /// The keys in that order, as they were given.
+    pub keys: Vec<BitColumn>,
+}
+
+/// Sorts rows ascending by `keys` as unsigned numbers, the first key being the most significant; stable.
+/// The sorted keys come without a passage of their own: they are what was compared.
 ///
 /// # Errors
 /// `InvalidInput` for no keys or keys of different rows; those of the link.
-pub fn sort_permutation(
-    ctx: &mut Context,
-    step: &Step,
-    keys: &[&BitColumn],
-) -> Result<Permutation> {
+pub fn sort_by(ctx: &mut Context, step: &Step, keys: &[&BitColumn]) -> Result<Sorted> {
     let rows = keys.first().map_or(0, |k| k.rows());
     if keys.is_empty() || keys.iter().any(|k| k.rows() != rows) {
         return Err(Error::InvalidInput {
@@ -54,16 +59,34 @@ pub fn sort_permutation(
     let width = keys.iter().map(|k| k.width()).sum();
     if radix_is_cheaper(ctx.profile(), rows, width) {
         let key = BitColumn::concat(&keys.iter().rev().copied().collect::<Vec<_>>())?;
-        return radix::permutation(ctx, step, &key);
+        let order = radix::permutation(ctx, step, &key)?;
+        let sorted = order.apply_bits(ctx, &step.narrow("keys"), &key)?;
+        let keys = single(keys, &sorted);
+        return Ok(Sorted { order, keys });
     }
-    by_comparison(ctx, step, keys, rows)
+    let (order, records) = by_comparison(ctx, step, keys, rows)?;
+    let keys = match records {
+        Some(records) => single(keys, &records.sorted(width)),
+        None => keys.iter().map(|&key| key.clone()).collect(),
+    };
+    Ok(Sorted { order, keys })
+}
+
+/// The keys that lie side by side in `all`, the last one lowest.
+fn single(keys: &[&BitColumn], all: &BitColumn) -> Vec<BitColumn> {
+    let mut end = all.width();
+    let cut = keys.iter().map(|key| {
+        end -= key.width();
+        all.bit_range(end, key.width())
+    });
+    cut.collect()
 }
 
 /// The table in ascending order of the bit columns `keys`, the first being the most significant; as
-/// [`sort_permutation`]. What is not needed meanwhile waits, in a file where memory is tight.
+/// [`sort_by`]. What is not needed meanwhile waits, in a file where memory is tight.
 ///
 /// # Errors
-/// As [`sort_permutation`], for a key that is not a bit column, and where a file cannot be written.
+/// As [`sort_by`], for a key that is not a bit column, and where a file cannot be written.
 pub fn sort_table(
     ctx: &mut Context,
     step: &Step,
@@ -95,18 +118,15 @@ pub fn sort_table(
     }
     table.columns = rest;
     let width: usize = bits.iter().map(BitColumn::width).sum();
-    let keys_bytes = table.rows() as u64 * 2 * width.div_ceil(8) as u64;
-    let work = work_bytes(table.rows(), width) + keys_bytes;
+    let work = sort_bytes(table.rows(), width);
     let waiting = Parked::new(ctx.memory(), table, work)?;
 
-    let order = sort_permutation(ctx, &step.narrow("order"), &bits.iter().collect::<Vec<_>>())?;
-    let bits: Vec<Column> = bits.into_iter().map(Column::Bits).collect();
-    let step = step.narrow("apply");
-    let moved = order.apply(ctx, &step.narrow("keys"), &bits.iter().collect::<Vec<_>>())?;
+    let sorted = sort_by(ctx, &step.narrow("order"), &bits.iter().collect::<Vec<_>>())?;
     drop(bits);
     let table = waiting.back()?;
-    let mut table = apply(ctx, &step.narrow("rest"), &order, &table)?;
+    let mut table = apply(ctx, &step.narrow("apply"), &sorted.order, &table)?;
     let rest = std::mem::take(&mut table.columns);
+    let moved = sorted.keys.into_iter().map(Column::Bits);
     let mut placed: Vec<(usize, Column)> = keys.iter().copied().zip(moved).collect();
     placed.extend(places.into_iter().zip(rest));
     placed.sort_unstable_by_key(|(at, _)| *at);
@@ -114,11 +134,12 @@ pub fn sort_table(
     Ok(table)
 }
 
-/// Memory that sorting by a key of `width` bits takes beside the key, about: records and the planes of
+/// Memory that sorting by keys of `width` bits in all takes, about: the keys, records, and the planes of
 /// what is compared.
-pub(super) fn work_bytes(rows: usize, width: usize) -> u64 {
+#[must_use]
+pub fn sort_bytes(rows: usize, width: usize) -> u64 {
     let words = (width + 32).div_ceil(64);
-    rows as u64 * (40 * words as u64 + 8)
+    rows as u64 * (40 * words as u64 + 8 + 2 * width.div_ceil(8) as u64)
 }
 
 /// What an operator is expected to send.
@@ -130,7 +151,7 @@ pub struct Cost {
     pub rounds: usize,
 }
 
-/// What [`sort_permutation`] takes for `rows` rows of keys of `width` bits in all.
+/// What [`sort_by`] takes for `rows` rows of keys of `width` bits in all.
 #[must_use]
 pub fn sort_cost(profile: LinkProfile, rows: usize, width: usize) -> Cost {
     if radix_is_cheaper(profile, rows, width) {
@@ -174,13 +195,13 @@ fn radix_is_cheaper(profile: LinkProfile, rows: usize, width: usize) -> bool {
 /// The first `limit` rows of a table in an order, without sorting the rest.
 ///
 /// A quicksort that passes over partitions beyond the limit: what it opens is, as for
-/// [`sort_permutation`], a function of a uniformly random order and of public numbers. Ties are in the
+/// [`sort_by`], a function of a uniformly random order and of public numbers. Ties are in the
 /// rows' order; invalid rows come last if validity leads the keys. About 7 comparisons a row (6
 /// against the first pivots, and theirs among each other), or one if a quarter of the rows or less is
 /// kept of very many; those of the rows kept, and the passage of all rows.
 ///
 /// # Errors
-/// As [`sort_permutation`]; `InvalidInput` for a table of other rows.
+/// As [`sort_by`]; `InvalidInput` for a table of other rows.
 pub fn top_k(
     ctx: &mut Context,
     step: &Step,
@@ -196,24 +217,24 @@ pub fn top_k(
         });
     }
     let limit = limit.min(table.rows());
-    let order = by_comparison(ctx, &step.narrow("order"), keys, limit)?;
+    let (order, _) = by_comparison(ctx, &step.narrow("order"), keys, limit)?;
     let moved = apply(ctx, &step.narrow("rows"), &order, table)?;
     Ok(moved.slice(0, limit))
 }
 
 /// Shuffles keys and row numbers, then sorts by opened comparisons; beyond `limit` rows are in no
-/// particular order.
+/// particular order. Beside the order the records in it, of two rows and more.
 pub(super) fn by_comparison(
     ctx: &mut Context,
     step: &Step,
     keys: &[&BitColumn],
     limit: usize,
-) -> Result<Permutation> {
+) -> Result<(Permutation, Option<Records>)> {
     let rows = keys.first().map_or(0, |k| k.rows());
     let shuffle = Shuffle::draw(ctx, &step.narrow("shuffle"), rows)?;
     if rows < 2 {
         let order: Vec<u32> = (0_u32..).take(rows).collect();
-        return Ok(shuffle.in_order(&order));
+        return Ok((shuffle.in_order(&order), None));
     }
     let index_bits = (usize::BITS - (rows - 1).leading_zeros()) as usize;
     let index: Vec<u64> = (0..rows as u64).collect();
@@ -228,8 +249,8 @@ pub(super) fn by_comparison(
     let (a, b) = shuffle.records(ctx, &step.narrow("move"), a, b, stride)?;
     let records = Records::new(&a, &b, width);
     drop((a, b));
-    let order = Quicksort::new(records, limit).run(ctx, &step.narrow("compare"))?;
-    Ok(shuffle.in_order(&order))
+    let (order, records) = Quicksort::new(records, limit).run(ctx, &step.narrow("compare"))?;
+    Ok((shuffle.in_order(&order), Some(records)))
 }
 
 /// The table with its rows moved by `permutation`.

@@ -10,7 +10,7 @@ use super::segment::{
     run_starts, segmented_extreme, segmented_first_number, segmented_last, segmented_last_number,
     segmented_sum,
 };
-use super::sort::sort_permutation;
+use super::sort::sort_by;
 use crate::circuit::{and, bit_to_arith64};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -111,11 +111,11 @@ pub fn window(
     let mut by = vec![&invalid_rows];
     by.extend(&keys);
     by.extend(order);
-    let sorted = sort_permutation(ctx, &step.narrow("sort"), &by)?;
+    let sorted = sort_by(ctx, &step.narrow("sort"), &by)?;
 
     // The keys of the order, the partition's first: runs of a prefix are partitions.
-    let all = BitColumn::concat(&by)?;
-    let all = sorted.apply_bits(ctx, &step.narrow("keys"), &all)?;
+    let all = BitColumn::concat(&sorted.keys.iter().collect::<Vec<_>>())?;
+    let sorted = sorted.order;
     let partition_bits = 1 + keys.iter().map(|k| k.width()).sum::<usize>();
     let partitions = run_starts(
         ctx,

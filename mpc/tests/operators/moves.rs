@@ -5,7 +5,7 @@ use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::shuffle::Permutation;
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
+use veilgate_mpc::oblivious::sort::{apply, sort_by};
 use veilgate_mpc::oblivious::{compact, scan, shuffle};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
@@ -81,7 +81,7 @@ fn sorting_is_stable_and_right_at_every_width() {
                 let out = open_table(3, |ctx| {
                     let step = Step::new("sort");
                     let t = share_table(1, ctx.role(), &clear)?;
-                    let p = sort_permutation(ctx, &step, &[t.bits("test", 0)?])?;
+                    let p = sort_by(ctx, &step, &[t.bits("test", 0)?])?.order;
                     apply(ctx, &step.narrow("apply"), &p, &t)
                 })
                 .unwrap();
@@ -104,7 +104,7 @@ fn sorting_by_several_keys_and_of_many_rows() {
         let step = Step::new("sort");
         let t = share_table(1, ctx.role(), &clear)?;
         let keys = [t.bits("test", 0)?, t.bits("test", 3)?];
-        let p = sort_permutation(ctx, &step, &keys)?;
+        let p = sort_by(ctx, &step, &keys)?.order;
         let sorted = apply(ctx, &step.narrow("apply"), &p, &t)?;
         // Back and forth again is the identity on the sorted table.
         let columns: Vec<_> = sorted.columns.iter().collect();
@@ -220,8 +220,8 @@ fn permutations_compose_and_invert() {
             open_table(number, |ctx| {
                 let t = share_table(1, ctx.role(), &clear)?;
                 let step = Step::new("p");
-                let first = sort_permutation(ctx, &step.narrow("a"), &[t.bits("test", 0)?])?;
-                let second = sort_permutation(ctx, &step.narrow("b"), &[t.bits("test", 1)?])?;
+                let first = sort_by(ctx, &step.narrow("a"), &[t.bits("test", 0)?])?.order;
+                let second = sort_by(ctx, &step.narrow("b"), &[t.bits("test", 1)?])?.order;
                 let one = |ctx: &mut _, p: &_, t: &_| apply(ctx, &step.narrow("apply"), p, t);
                 match which {
                     0 => {

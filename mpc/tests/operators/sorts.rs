@@ -1,11 +1,13 @@
 //! Sort variants and top-k.
 
 use crate::clear::{Cell, FAR, SIZES, bits, cell, flags, order};
+use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::{LinkProfile, Step};
-use veilgate_mpc::oblivious::sort::{apply, merge_runs, sort_permutation, top_k};
+use veilgate_mpc::oblivious::sort::{apply, merge_runs, sort_by, sort_bytes, sort_table, top_k};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
+use veilgate_mpc::spill::Memory;
 use veilgate_mpc::table::Column;
 use veilgate_mpc::testing::{data, open_table_with, share_table, three_parties};
 
@@ -58,16 +60,78 @@ fn every_variant_sorts_stably_by_several_keys() {
                 let out = open_table_with(seed, profile, |ctx| {
                     let t = share_table(seed, ctx.role(), &clear)?;
                     let (key, minor) = (t.bits("test", 0)?, t.bits("test", 2)?);
-                    let p = sort_permutation(ctx, &Step::new("sort"), &[key, minor])?;
-                    apply(ctx, &Step::new("apply"), &p, &t)
+                    let sorted = sort_by(ctx, &Step::new("sort"), &[key, minor])?;
+                    let mut out = apply(ctx, &Step::new("apply"), &sorted.order, &t)?;
+                    out.columns
+                        .extend(sorted.keys.into_iter().map(Column::Bits));
+                    Ok(out)
                 })
                 .unwrap();
                 let mut due = all_rows(&clear);
                 due.sort_by(|a, b| order(&a[0], &b[0]).then_with(|| order(&a[2], &b[2])));
+                for row in &mut due {
+                    // The keys once more, before validity.
+                    let valid = row.pop().unwrap();
+                    row.extend([row[0].clone(), row[2].clone(), valid]);
+                }
                 assert!(
                     all_rows(&out) == due,
                     "seed {seed}, {n} rows of {width} bits"
                 );
+            }
+        }
+    }
+    assert!(cases >= 200);
+}
+
+#[test]
+fn tables_are_sorted_whatever_memory_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cases = 0;
+    for n in SIZES {
+        for (width, distinct) in [(1, 0), (9, 0), (64, 3), (130, 0)] {
+            for (keys, budget) in [
+                (&[0][..], 0),
+                (&[2, 0], 1),
+                (&[0, 2], 2),
+                (&[2], 1),
+                (&[], 0),
+            ] {
+                cases += 1;
+                let seed = (n * 1000 + width * 10) as u64 + budget;
+                let clear = table(&mut data(seed), n, width, distinct, 0);
+                // As much as sorting takes, and nothing for what waits; then too little.
+                let work = sort_bytes(n, if keys.contains(&0) { width } else { 0 } + 3);
+                let out = open_table_with(seed, LinkProfile::LOOPBACK, |ctx| {
+                    let t = share_table(seed, ctx.role(), &clear)?;
+                    if budget > 0 {
+                        let bytes = if budget == 1 {
+                            work
+                        } else {
+                            work.saturating_sub(1)
+                        };
+                        ctx.limit_memory(Memory::new(bytes, folder.path()));
+                    }
+                    sort_table(ctx, &Step::new("sort"), t, keys)
+                });
+                assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+                if keys.is_empty() {
+                    assert!(matches!(out, Err(Error::InvalidInput { .. })));
+                    continue;
+                }
+                if budget == 2 && work > 0 {
+                    assert!(
+                        matches!(out, Err(Error::ResourceExhausted(_))),
+                        "seed {seed}"
+                    );
+                    continue;
+                }
+                let mut due = all_rows(&clear);
+                due.sort_by(|a, b| {
+                    let by = keys.iter().map(|&k| order(&a[k], &b[k]));
+                    by.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
+                });
+                assert!(all_rows(&out.unwrap()) == due, "seed {seed}, {keys:?}");
             }
         }
     }

@@ -6,7 +6,7 @@ use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::{LinkProfile, Step};
 use veilgate_mpc::oblivious::group::{Agg, aggregate};
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
+use veilgate_mpc::oblivious::sort::{apply, sort_by};
 use veilgate_mpc::release::{ClearTable, final_share, reconstruct};
 use veilgate_mpc::share::Arith;
 use veilgate_mpc::table::{Column, SharedTable};
@@ -96,7 +96,7 @@ fn sorts_and_groups_agree_in_any_number_of_threads() {
         let sorted = |threads| {
             run(n, threads, |ctx, t| {
                 let step = Step::new("s");
-                let order = sort_permutation(ctx, &step.narrow("order"), &[t.bits("t", 0)?])?;
+                let order = sort_by(ctx, &step.narrow("order"), &[t.bits("t", 0)?])?.order;
                 apply(ctx, &step.narrow("apply"), &order, t)
             })
         };

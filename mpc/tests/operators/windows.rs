@@ -6,7 +6,7 @@ use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::order::{OrderKey, encode};
 use veilgate_mpc::oblivious::percentile::{Percentile, median, percentile_disc};
-use veilgate_mpc::oblivious::sort::{apply, sort_permutation};
+use veilgate_mpc::oblivious::sort::{apply, sort_by};
 use veilgate_mpc::oblivious::window::{Frame, Function, window};
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::table::SharedTable;
@@ -65,7 +65,7 @@ fn orders_go_every_way() {
                     ];
                     let order = encode(ctx.role(), &t.valid, &keys);
                     let order: Vec<_> = order.iter().collect();
-                    let p = sort_permutation(ctx, &Step::new("sort"), &order)?;
+                    let p = sort_by(ctx, &Step::new("sort"), &order)?.order;
                     apply(ctx, &Step::new("apply"), &p, &t)
                 })
                 .unwrap();

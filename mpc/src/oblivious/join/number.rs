@@ -1,7 +1,7 @@
 //! Numbers of rows among the rows of their key.
 
 use super::super::segment::{run_starts, segmented_first};
-use super::super::sort::sort_permutation;
+use super::super::sort::sort_by;
 use super::{Side, key_and_usable};
 use crate::circuit::subtract;
 use crate::context::Context;
@@ -27,9 +27,9 @@ pub(in super::super) fn number_rows(
     }
     let (key, usable) = key_and_usable(ctx, step, side)?;
     let unusable = usable.not(ctx.role());
-    let sorted = sort_permutation(ctx, &step.narrow("sort"), &[&unusable, &key])?;
-    let all = BitColumn::concat(&[&key, &unusable])?;
-    let all = sorted.apply_bits(ctx, &step.narrow("move"), &all)?;
+    let sorted = sort_by(ctx, &step.narrow("sort"), &[&unusable, &key])?;
+    let all = BitColumn::concat(&sorted.keys.iter().collect::<Vec<_>>())?;
+    let sorted = sorted.order;
     let first = run_starts(ctx, &step.narrow("runs"), &all)?;
     let index: Vec<u64> = (0..rows as u64).collect();
     let index = BitColumn::public(ctx.role(), bits, rows, &index)?;

@@ -103,7 +103,8 @@ impl Quicksort {
         }
     }
 
-    pub(super) fn run(mut self, ctx: &mut Context, step: &Step) -> Result<Vec<u32>> {
+    /// The shuffled row at each position, and the records there.
+    pub(super) fn run(mut self, ctx: &mut Context, step: &Step) -> Result<(Vec<u32>, Records)> {
         let (rows, limit) = (self.order.len(), self.limit);
         let mut all = Partition::new(0, rows);
         if let Some((sample, pivot)) = sample_for(ctx.profile(), self.records.width(), rows, limit)
@@ -115,7 +116,7 @@ impl Quicksort {
             all.pivots = 1;
         }
         self.sort(ctx, step, all, limit)?;
-        Ok(self.order)
+        Ok((self.order, self.records))
     }
 
     /// Sorts a partition, as far as positions below `limit` go.
@@ -555,10 +556,10 @@ mod tests {
                 let column = share_bits(1, ctx.role(), width, rows, &keys)?;
                 let (a, b) = rows_of(ctx, &[&column], 0, width)?;
                 let sort = || Quicksort::new(Records::new(&a, &b, width), rows);
-                let picked = sort().run(ctx, &Step::new("picked"))?;
+                let (picked, _) = sort().run(ctx, &Step::new("picked"))?;
                 let mut gathering = sort();
                 gathering.picks = false;
-                Ok((picked, gathering.run(ctx, &Step::new("gathered"))?))
+                Ok((picked, gathering.run(ctx, &Step::new("gathered"))?.0))
             });
             let mut due: Vec<u32> = (0_u32..).take(rows).collect();
             due.sort_by_key(|&row| {

@@ -5,11 +5,12 @@ use super::super::shuffle::Cut;
 use crate::bits::{plane_words, row_words, store_line, transpose_records};
 use crate::context::Context;
 use crate::error::Result;
+use crate::share::BitColumn;
 use std::ops::Range;
 
 /// Row-major shared keys: of each row the full words of my first component, those of the second, then
 /// the bits beyond, in one word where both fit.
-pub(super) struct Records {
+pub(in super::super) struct Records {
     words: Vec<u64>,
     /// Room for records that move.
     spare: Vec<u64>,
@@ -101,6 +102,16 @@ impl Records {
         })?;
         std::mem::swap(&mut self.words, &mut self.spare);
         Ok(())
+    }
+
+    /// The highest `width` bits of all records as a column, in their present order.
+    pub(super) fn sorted(&self, width: usize) -> BitColumn {
+        let places: Vec<u32> = (0_u32..).take(self.rows()).collect();
+        let words = plane_words(self.rows());
+        let (mut a, mut b) = (vec![0; self.width * words], vec![0; self.width * words]);
+        self.planes(&places, &mut a, &mut b);
+        let below = (self.width - width) * words;
+        BitColumn::make(width, self.rows(), a.split_off(below), b.split_off(below))
     }
 
     /// The planes of the records at `places`, one after the other.
