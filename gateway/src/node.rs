@@ -423,6 +423,7 @@ pub async fn run_gateway(
     config: GatewayConfig,
     ready: tokio::sync::oneshot::Sender<std::net::SocketAddr>,
 ) -> Result<()> {
+    veilgate_mpc::heap::keep_freed_memory();
     let local = tokio::runtime::Builder::new_multi_thread()
         .thread_name("local")
         .worker_threads(2)

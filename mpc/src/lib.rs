@@ -20,6 +20,7 @@
 //! | [`table`] | shared columns and tables |
 //! | [`spill`] | tables that wait beyond the memory budget, in encrypted files |
 //! | [`release`] | final shares, and what the result party makes of them |
+//! | [`heap`] | what the allocator does with freed memory |
 //! | [`testing`] | three parties in threads from one seed |
 //! | [`input`] | how an owner's columns become shares |
 //! | [`psi`] | matching keys of several owners; the aligned join |
@@ -28,6 +29,7 @@ pub mod bits;
 pub mod circuit;
 pub mod context;
 pub mod error;
+pub mod heap;
 pub mod input;
 pub mod net;
 pub mod oblivious;

@@ -22,6 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Reads its setup and orders from standard input; answers on standard output.
 pub(crate) fn party() -> Result<(), String> {
+    veilgate_mpc::heap::keep_freed_memory();
     let mut lines = std::io::stdin().lock().lines();
     let mut hear = || lines.next().transpose().map_err(text);
     let setup = hear()?.ok_or("no setup")?;

@@ -15,6 +15,7 @@ use veilgate_federated::local::encode;
 use veilgate_federated::plan::{JointPlan, PartyIndex};
 use veilgate_federated::release::{Guarded, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use veilgate_federated::run::{Prepared, RunId, Running, Signed, Verifier};
+use veilgate_mpc::heap;
 use veilgate_mpc::net::stream::{PeerStreams, StreamLink};
 use veilgate_mpc::net::tls::{TlsRead, TlsWrite};
 use veilgate_mpc::net::{ChannelDigest, Link, Participant, Traffic};
@@ -33,6 +34,9 @@ pub(super) struct Finished {
     pub(super) traffic: Traffic,
     pub(super) leaf: u64,
 }
+
+/// How long what a run freed is kept for the next one.
+const KEEP_MEMORY: Duration = Duration::from_secs(30);
 
 type Sender = mpsc::Sender<Result<Event>>;
 
@@ -112,7 +116,12 @@ pub(super) async fn run(
         .map_err(|_| Error::new(Code::LimitExceeded, "no thread could be started"))?;
     let execution = outcome
         .await
-        .map_err(|_| Error::new(Code::Internal, "the joint execution ended abnormally"))??;
+        .map_err(|_| Error::new(Code::Internal, "the joint execution ended abnormally"))?;
+    tokio::spawn(async {
+        tokio::time::sleep(KEEP_MEMORY).await;
+        let _ = tokio::task::spawn_blocking(heap::give_back).await;
+    });
+    let execution = execution?;
     tell(&events, "release", 0);
     prepare(node, running, Some(execution)).await
 }

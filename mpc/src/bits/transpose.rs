@@ -1,7 +1,8 @@
 //! 64x64 bit transposition (recursive block swap, Hacker's Delight section 7-3), eight matrices side
 //! by side so that every step is a vector operation, and the same code compiled for the vector
-//! widths that the processor turns out to have. This module and [`super::choose`] alone say
-//! `unsafe`: only to enter a function compiled for features that were just detected.
+//! widths that the processor turns out to have. This module, its neighbours and
+//! [`crate::heap`] alone say `unsafe`: here only to enter a function compiled for features that were just
+//! detected.
 
 /// Eight 64x64 matrices: `block[i][t]` is word `i` of matrix `t`. A transposed block holds eight
 /// neighbouring words of 64 planes.
