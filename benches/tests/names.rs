@@ -51,7 +51,7 @@ fn every_protocol_runs_checked_and_prints_one_line_a_run() {
             assert_eq!(sent, due, "{line}");
             names.insert(line["bench"].to_string());
         }
-        assert_eq!(names.len(), 18, "{names:?}");
+        assert_eq!(names.len(), 20, "{names:?}");
     }
 }
 
