@@ -328,7 +328,8 @@ fn tell(events: &Sender, phase: &str, rows: u64) {
 
 /// What a step of the joint execution does, for people.
 fn doing(step: &str) -> &'static str {
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 7] = [
+        ("merge", "merging shares"),
         ("sort", "sorting shares"),
         ("align", "aligning by tags"),
         ("join", "joining shares"),
