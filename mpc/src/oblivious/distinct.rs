@@ -4,7 +4,7 @@
 //! the passage of all columns, `width - 1` bits for equality and one AND. Leakage: none. Semi-honest.
 
 use super::segment::run_starts;
-use super::sort::sort_by;
+use super::sort::{reunited, sort_by};
 use crate::circuit::and;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -39,25 +39,18 @@ pub fn distinct(
     }
     let invalid = table.valid.clone().not(ctx.role());
     let order: Vec<&BitColumn> = std::iter::once(&invalid).chain(keys).collect();
-    let sorted = sort_by(ctx, &step.narrow("sort"), &order)?;
+    let mut sorted = sort_by(ctx, &step.narrow("sort"), &order)?;
+    let there = sorted.keys.remove(0).not(ctx.role());
     // Invalid rows follow all valid ones: a valid row's predecessor is valid.
-    let keys: Vec<&BitColumn> = sorted.keys.iter().skip(1).collect();
+    let keys: Vec<&BitColumn> = sorted.keys.iter().collect();
     let first = run_starts(ctx, &step.narrow("runs"), &BitColumn::concat(&keys)?)?;
-    let there = sorted.keys[0].clone().not(ctx.role());
     let valid = and(ctx, &step.narrow("first"), &there, &first)?;
     let others = (0..table.columns.len()).filter(|at| !columns.contains(at));
     let others: Vec<usize> = others.collect();
     let moving: Vec<&Column> = others.iter().map(|&at| &table.columns[at]).collect();
     let moved = sorted.order.apply(ctx, &step.narrow("rows"), &moving)?;
-    let mut out = table.columns.clone();
-    for (at, column) in others.into_iter().zip(moved) {
-        out[at] = column;
-    }
-    for (&at, key) in columns.iter().zip(&sorted.keys[1..]) {
-        out[at] = Column::Bits(key.clone());
-    }
     Ok(SharedTable {
-        columns: out,
+        columns: reunited(columns, sorted.keys, others, moved),
         valid,
     })
 }

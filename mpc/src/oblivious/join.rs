@@ -16,8 +16,8 @@
 //! rows are in sorted order as they are.
 //!
 //! Cost: one sort of both key columns, or merge; 3 passages of a few bits over all rows; 2 passages of the
-//! kept columns over all rows and, but for a merge, 2 over the right rows. Leakage: both row counts, and whether a duplicate
-//! exists. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
+//! kept columns over all rows and, but for a merge, 2 over the right rows. Leakage: both row counts, and
+//! whether a duplicate exists or a merged side is out of order. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
 
 mod many;
 mod number;

@@ -126,12 +126,24 @@ pub fn sort_table(
     let table = waiting.back()?;
     let mut table = apply(ctx, &step.narrow("apply"), &sorted.order, &table)?;
     let rest = std::mem::take(&mut table.columns);
-    let moved = sorted.keys.into_iter().map(Column::Bits);
-    let mut placed: Vec<(usize, Column)> = keys.iter().copied().zip(moved).collect();
-    placed.extend(places.into_iter().zip(rest));
-    placed.sort_unstable_by_key(|(at, _)| *at);
-    table.columns = placed.into_iter().map(|(_, column)| column).collect();
+    table.columns = reunited(keys, sorted.keys, places, rest);
     Ok(table)
+}
+
+/// Sorted keys and the other columns, each at its place.
+pub(super) fn reunited(
+    keys: &[usize],
+    sorted: Vec<BitColumn>,
+    others: Vec<usize>,
+    moved: Vec<Column>,
+) -> Vec<Column> {
+    let sorted = sorted.into_iter().map(Column::Bits);
+    let mut placed: Vec<(usize, Column)> = keys.iter().copied().zip(sorted).collect();
+    placed.extend(others.into_iter().zip(moved));
+    placed.sort_by_key(|(at, _)| *at);
+    // A key named twice is there once.
+    placed.dedup_by_key(|(at, _)| *at);
+    placed.into_iter().map(|(_, column)| column).collect()
 }
 
 /// Memory that sorting by keys of `width` bits in all takes, about: the keys, records, and the planes of

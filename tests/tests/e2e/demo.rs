@@ -62,22 +62,25 @@ fn data_over_grpc_gives_the_same_rows() {
     export(folder.path(), PEOPLE, 4);
     let sandbox = Sandbox::start_with(folder.path(), &["--data-over-grpc"]);
     let oracle = Oracle::over(folder.path());
-    let (r, i) = (clean("r.person_id"), clean("i.person_id"));
     // Twice: the connections of a run end with it.
     for _ in 0..2 {
-        check(
-            &sandbox,
-            &oracle,
-            "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
-             JOIN tax.income i ON r.person_id = i.person_id \
-             GROUP BY r.district ORDER BY r.district",
-            &format!(
-                "SELECT r.district, COUNT(*) AS n FROM raw_civil_residents r \
-                 JOIN raw_tax_income i ON {r} = {i} \
-                 GROUP BY r.district HAVING COUNT(DISTINCT {r}) >= 10 ORDER BY r.district"
-            ),
-        );
+        check_counts(&sandbox, &oracle);
     }
+}
+
+const COUNTS: &str = "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
+                      JOIN tax.income i ON r.person_id = i.person_id \
+                      GROUP BY r.district ORDER BY r.district";
+
+/// Rows of [`COUNTS`] as the oracle has them.
+fn check_counts(sandbox: &Sandbox, oracle: &Oracle) {
+    let (r, i) = (clean("r.person_id"), clean("i.person_id"));
+    let due = format!(
+        "SELECT r.district, COUNT(*) AS n FROM raw_civil_residents r \
+         JOIN raw_tax_income i ON {r} = {i} \
+         GROUP BY r.district HAVING COUNT(DISTINCT {r}) >= 10 ORDER BY r.district"
+    );
+    check(sandbox, oracle, COUNTS, &due);
 }
 
 #[test]
@@ -101,19 +104,13 @@ fn several_threads_give_the_same_rows() {
         }
         let sandbox = Sandbox::start_with(folder.path(), how);
         let oracle = Oracle::over(folder.path());
-        let (r, i) = (clean("r.person_id"), clean("i.person_id"));
-        check(
-            &sandbox,
-            &oracle,
-            "SELECT r.district, COUNT(*) AS n FROM civil.residents r \
-             JOIN tax.income i ON r.person_id = i.person_id \
-             GROUP BY r.district ORDER BY r.district",
-            &format!(
-                "SELECT r.district, COUNT(*) AS n FROM raw_civil_residents r \
-                 JOIN raw_tax_income i ON {r} = {i} \
-                 GROUP BY r.district HAVING COUNT(DISTINCT {r}) >= 10 ORDER BY r.district"
-            ),
-        );
+        check_counts(&sandbox, &oracle);
+        let plan = sandbox.explain(COUNTS);
+        let (strategy, lanes) = match oblivious {
+            false => ("strategy: aligned", "2 connections a pair"),
+            true => ("strategy: oblivious", "3 connections a pair"),
+        };
+        assert!(plan.contains(strategy) && plan.contains(lanes), "{plan}");
     }
 }
 

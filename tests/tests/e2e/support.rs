@@ -93,6 +93,13 @@ impl Sandbox {
         run(&["query", "--dir", dir, "--output", "json", sql])
     }
 
+    /// The plan of a query, for people.
+    pub(crate) fn explain(&self, sql: &str) -> String {
+        let output = run(&["explain", "--dir", self.dir.to_str().unwrap(), sql]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     /// Process ids of the gateways, by the end of their command line.
     pub(crate) fn gateways(&self) -> Vec<(u32, String)> {
         let mut found = Vec::new();
