@@ -3,6 +3,7 @@
 //! Identifiers are quoted, literals typed, parentheses as few as precedence allows. Whatever has no
 //! form here is refused; nothing is approximated.
 
+use super::algebra::AVERAGE;
 use crate::error::{Code, Error, Result};
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, ScalarValue};
@@ -294,6 +295,20 @@ impl Emitter<'_> {
 
     fn function(&self, function: &ScalarFunction, depth: usize) -> Result<(String, u8)> {
         let name = function.func.name();
+        if name == AVERAGE {
+            let data_type = function
+                .func
+                .return_type(&[])
+                .map_err(|_| refuse("an average of this type"))?;
+            return Ok((
+                format!(
+                    "CAST({name}({}) AS {})",
+                    self.list(&function.args, depth)?,
+                    type_name(&data_type)?
+                ),
+                ATOM,
+            ));
+        }
         if !allowed(name) {
             return Err(refuse(&format!("the function {name}")));
         }

@@ -22,6 +22,7 @@
 //! Planning is deterministic and trusts nobody with anything: every gateway re-checks the plan with
 //! its own rules. It must not know of data, sockets, the clock or randomness.
 
+mod algebra;
 mod assemble;
 mod block;
 mod cells;

@@ -101,9 +101,6 @@ impl Query {
         let Statement::Query(select) = &self.statement else {
             return Err(self.unsupported("a statement other than SELECT", &[]));
         };
-        if select.with.is_some() {
-            return Err(self.unsupported("WITH", &["WITH"]));
-        }
         match select.body.as_ref() {
             SetExpr::Select(_) => Ok(()),
             SetExpr::SetOperation { .. } => Err(self.unsupported(
@@ -191,6 +188,31 @@ pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed
         .map_err(|error| diagnose::planning(query, &scope.tables, None, &error))?;
     let output = fields(&analysed);
     Ok(Typed { plan, output })
+}
+
+/// Types a query over every table of the federation, and brings it into the engine's optimised form:
+/// subqueries as joins, conditions near their tables, columns that nobody looks at gone.
+pub(super) fn optimised(query: &Query, federation: &Federation) -> Result<Typed> {
+    let mut tables = Tables::default();
+    for member in &federation.members {
+        for catalog in member.catalog.iter() {
+            tables.add_catalog(catalog);
+        }
+    }
+    let mut scope = Scope::new(tables);
+    scope.aggregates = SessionStateDefaults::default_aggregate_functions();
+    let plan = scope
+        .plan(query.statement.clone())
+        .map_err(|error| diagnose::planning(query, &scope.tables, scope.take_error(), &error))?;
+    let optimised = scope
+        .analyse(plan)
+        .and_then(|plan| scope.optimise(plan))
+        .map_err(|error| diagnose::planning(query, &scope.tables, None, &error))?;
+    let output = fields(&optimised);
+    Ok(Typed {
+        plan: optimised,
+        output,
+    })
 }
 
 /// Types and nullability of emitted SQL over these tables, as the engine that will run it sees them.
@@ -309,6 +331,36 @@ impl Scope {
 
     fn analyse(&self, plan: LogicalPlan) -> std::result::Result<LogicalPlan, DataFusionError> {
         Analyzer::new().execute_and_check(plan, &self.options, |_, _| {})
+    }
+
+    /// Rules that only move, merge and drop; none that pushes one side's values into another, or that
+    /// knows statistics.
+    fn optimise(&self, plan: LogicalPlan) -> std::result::Result<LogicalPlan, DataFusionError> {
+        use datafusion::optimizer as rules;
+        let list: Vec<Arc<dyn rules::OptimizerRule + Send + Sync>> = vec![
+            Arc::new(rules::rewrite_set_comparison::RewriteSetComparison::new()),
+            Arc::new(rules::optimize_unions::OptimizeUnions::new()),
+            Arc::new(rules::simplify_expressions::SimplifyExpressions::new()),
+            Arc::new(rules::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
+            Arc::new(rules::eliminate_join::EliminateJoin::new()),
+            Arc::new(rules::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+            Arc::new(rules::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+            Arc::new(rules::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
+            Arc::new(rules::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
+            Arc::new(rules::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
+            Arc::new(rules::eliminate_filter::EliminateFilter::new()),
+            Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
+            Arc::new(rules::eliminate_limit::EliminateLimit::new()),
+            Arc::new(rules::propagate_empty_relation::PropagateEmptyRelation::new()),
+            Arc::new(rules::eliminate_outer_join::EliminateOuterJoin::new()),
+            Arc::new(rules::push_down_filter::PushDownFilter::new()),
+            Arc::new(rules::eliminate_group_by_constant::EliminateGroupByConstant::new()),
+            Arc::new(rules::optimize_projections::OptimizeProjections::new()),
+        ];
+        let context = rules::OptimizerContext::new_with_config_options(Arc::new(
+            self.options.clone(),
+        ));
+        rules::Optimizer::with_rules(list).optimize(plan, &context, |_, _| {})
     }
 
     fn take_error(&self) -> Option<Error> {

@@ -6,6 +6,8 @@
 
 mod record;
 mod tables;
+#[cfg(feature = "tpch")]
+pub mod tpch;
 
 pub use record::{Frame, Recorder};
 pub use tables::{Department, TableData, open_policy};

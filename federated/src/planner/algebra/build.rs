@@ -1,0 +1,660 @@
+//! From the engine's optimised plan to relational algebra. Whatever is not known here is refused, by
+//! name.
+
+use super::columns::{ColumnId, Columns, Info};
+use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
+use crate::catalog::Table;
+use crate::error::{Code, Error, Result};
+use crate::flow::bounds;
+use crate::planner::Federation;
+use crate::planner::columns::split;
+use crate::planner::sql::Query;
+use crate::schema::ScalarType;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, Case};
+use std::collections::BTreeMap;
+use datafusion::logical_expr::{
+    Aggregate as GroupNode, Distinct, Expr, FetchType, Join, LogicalPlan, Operator, Projection,
+    SkipType, TableScan, Union,
+};
+
+/// The most tables of a query.
+const MAX_TABLES: usize = 64;
+
+/// A relation, and which column of it each output of the engine's plan is.
+pub(in crate::planner) struct Built {
+    pub(in crate::planner) rel: Rel,
+    pub(in crate::planner) output: Vec<ColumnId>,
+}
+
+/// Builds the algebra of a plan.
+///
+/// # Errors
+/// `Unsupported` naming the construct and its place, `UnknownTable`.
+pub(in crate::planner) fn build(
+    query: &Query,
+    federation: &Federation,
+    columns: &mut Columns,
+    plan: &LogicalPlan,
+) -> Result<Built> {
+    Builder {
+        query,
+        federation,
+        columns,
+        tables: 0,
+    }
+    .plan(plan)
+}
+
+struct Builder<'a> {
+    query: &'a Query,
+    federation: &'a Federation,
+    columns: &'a mut Columns,
+    tables: usize,
+}
+
+impl Builder<'_> {
+    fn plan(&mut self, plan: &LogicalPlan) -> Result<Built> {
+        match plan {
+            LogicalPlan::TableScan(scan) if scan.fetch.is_none() => self.scan(scan),
+            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
+            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Filter(filter) => {
+                let input = self.plan(&filter.input)?;
+                let mut rel = input.rel;
+                let mut conditions = Vec::new();
+                for part in split(filter.predicate.clone(), Operator::And) {
+                    let part = self.expr(&part, filter.input.schema(), &input.output, &mut rel)?;
+                    conditions.push(part);
+                }
+                Ok(Built {
+                    rel: rel.filtered(conditions),
+                    output: input.output,
+                })
+            }
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.plan(input)?;
+                Ok(distinct(input))
+            }
+            LogicalPlan::Sort(sort) => {
+                let input = self.plan(&sort.input)?;
+                let mut rel = input.rel;
+                let mut keys = Vec::new();
+                for item in &sort.expr {
+                    let expr =
+                        self.expr(&item.expr, sort.input.schema(), &input.output, &mut rel)?;
+                    keys.push(SortKey {
+                        expr,
+                        ascending: item.asc,
+                        nulls_first: item.nulls_first,
+                    });
+                }
+                Ok(Built {
+                    rel: Rel::Sort {
+                        input: Box::new(rel),
+                        keys,
+                        skip: 0,
+                        fetch: sort.fetch,
+                    },
+                    output: input.output,
+                })
+            }
+            LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Union(union) => self.union(union),
+            other => Err(self.refuse_node(other)),
+        }
+    }
+
+    fn refuse_node(&self, plan: &LogicalPlan) -> Error {
+        let (construct, words): (&str, &[&str]) = match plan {
+            LogicalPlan::Window(_) => ("a window function", &["OVER"]),
+            LogicalPlan::Distinct(_) => ("DISTINCT ON", &["DISTINCT"]),
+            LogicalPlan::EmptyRelation(_) => ("a query without a table", &["SELECT"]),
+            LogicalPlan::Values(_) => ("VALUES", &["VALUES"]),
+            LogicalPlan::Unnest(_) => ("UNNEST", &["UNNEST"]),
+            LogicalPlan::Subquery(_) => ("LATERAL", &["LATERAL"]),
+            LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", &["RECURSIVE"]),
+            _ => ("a construct of this query", &[]),
+        };
+        self.query.unsupported(construct, words)
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Built> {
+        self.tables += 1;
+        if self.tables > MAX_TABLES {
+            let what = format!("more than {MAX_TABLES} tables");
+            return Err(self.query.unsupported(&what, &[]));
+        }
+        let department = scan.table_name.schema().unwrap_or_default();
+        let table: &Table = self
+            .federation
+            .member(department)
+            .and_then(|member| member.catalog.as_ref())
+            .and_then(|catalog| catalog.table(scan.table_name.table()))
+            .ok_or_else(|| Error::new(Code::UnknownTable, "there is no such table"))?;
+        let position = |name: &str| table.columns.iter().position(|of| of.name == name);
+        let mut read: Vec<usize> = match &scan.projection {
+            Some(projection) => projection.clone(),
+            None => (0..table.columns.len()).collect(),
+        };
+        let shown = read.len();
+        // Conditions look at columns that nothing else does.
+        for filter in &scan.filters {
+            let mut names: Vec<String> = filter
+                .column_refs()
+                .iter()
+                .map(|column| column.name.clone())
+                .collect();
+            names.sort_unstable();
+            for at in names.iter().filter_map(|name| position(name)) {
+                if !read.contains(&at) {
+                    read.push(at);
+                }
+            }
+        }
+        let mut columns = Vec::new();
+        for at in read {
+            let column = table
+                .columns
+                .get(at)
+                .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
+            let id = self.columns.add(Info {
+                data_type: column.data_type.to_arrow(),
+                nullable: column.nullable,
+                label: column.name.clone(),
+                distinct: bounds::distinct(column, false),
+            });
+            columns.push((at, id));
+        }
+        let by: BTreeMap<&str, ColumnId> = columns
+            .iter()
+            .filter_map(|(at, id)| Some((table.columns.get(*at)?.name.as_str(), *id)))
+            .collect();
+        let mut conditions = Vec::new();
+        for filter in &scan.filters {
+            let bound = filter.clone().transform(|node| {
+                Ok(match &node {
+                    Expr::Column(column) => match by.get(column.name.as_str()) {
+                        Some(id) => Transformed::new(id.expr(), true, TreeNodeRecursion::Jump),
+                        None => return Err(DataFusionError::Plan("not bound".to_owned())),
+                    },
+                    _ => Transformed::no(node),
+                })
+            });
+            let bound = bound
+                .map_err(|_| Error::new(Code::Internal, "a condition of a table is not bound"))?;
+            conditions.extend(split(bound.data, Operator::And));
+        }
+        let output = columns.iter().take(shown).map(|(_, id)| *id).collect();
+        let rel = Rel::Scan {
+            department: department.to_owned(),
+            table: Box::new(table.clone()),
+            columns,
+        };
+        Ok(Built {
+            output,
+            rel: rel.filtered(conditions),
+        })
+    }
+
+    /// The expression over columns of `rel`. Scalar subqueries become relations beside it.
+    fn expr(
+        &mut self,
+        expr: &Expr,
+        schema: &DFSchema,
+        output: &[ColumnId],
+        rel: &mut Rel,
+    ) -> Result<Expr> {
+        let mut failure = None;
+        let mut beside = Vec::new();
+        let replaced = expr.clone().transform_down(|node| {
+            let new = match &node {
+                Expr::Column(column) => {
+                    let at = schema.maybe_index_of_column(column);
+                    match at.and_then(|at| output.get(at)) {
+                        Some(id) => Ok(id.expr()),
+                        None => Err(Error::new(Code::Internal, "a column is not bound")),
+                    }
+                }
+                Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() => {
+                    self.scalar(&subquery.subquery).map(|(scalar, id)| {
+                        beside.push(scalar);
+                        id.expr()
+                    })
+                }
+                Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::SetComparison(_) => Err(self.query.unsupported(
+                    "a subquery here that cannot be turned into a join",
+                    &["EXISTS", "IN", "ANY", "ALL"],
+                )),
+                _ => return Ok(Transformed::no(node)),
+            };
+            match new {
+                // Nothing of what replaces a node is looked into again.
+                Ok(new) => Ok(Transformed::new(new, true, TreeNodeRecursion::Jump)),
+                Err(error) => {
+                    failure = Some(error);
+                    Err(DataFusionError::Plan("refused".to_owned()))
+                }
+            }
+        });
+        let expr = match (replaced, failure) {
+            (Ok(replaced), None) => replaced.data,
+            (_, Some(error)) => return Err(error),
+            (Err(_), None) => {
+                return Err(Error::new(Code::Internal, "an expression cannot be walked"));
+            }
+        };
+        if !beside.is_empty() {
+            let before = std::mem::replace(rel, Rel::Block(Block::default()));
+            let mut inputs = vec![before];
+            inputs.extend(beside);
+            *rel = Rel::Block(Block {
+                inputs,
+                ..Block::default()
+            });
+        }
+        Ok(expr)
+    }
+
+    /// A subquery of exactly one row, and its column.
+    fn scalar(&mut self, plan: &LogicalPlan) -> Result<(Rel, ColumnId)> {
+        let built = self.plan(plan)?;
+        let [column] = built.output[..] else {
+            return Err(Error::new(Code::Internal, "a scalar of several columns"));
+        };
+        if one_row(&built.rel) {
+            return Ok((built.rel, column));
+        }
+        Err(self.query.unsupported(
+            "a scalar subquery that is not one aggregate: it can have no row, or several",
+            &[],
+        ))
+    }
+
+    /// The column that an expression is, computed on top of `rel` where it is none.
+    fn column(
+        &mut self,
+        expr: &Expr,
+        schema: &DFSchema,
+        output: &[ColumnId],
+        rel: &mut Rel,
+        computed: &mut Vec<(ColumnId, Expr)>,
+    ) -> Result<ColumnId> {
+        let expr = self.expr(expr, schema, output, rel)?;
+        if let Some(id) = ColumnId::of_expr(&expr) {
+            return Ok(id);
+        }
+        let expr = unaliased(expr);
+        if let Some((id, _)) = computed.iter().find(|(_, known)| *known == expr) {
+            return Ok(*id);
+        }
+        let id = self.columns.compute(&expr)?;
+        computed.push((id, expr));
+        Ok(id)
+    }
+
+    fn projection(&mut self, projection: &Projection) -> Result<Built> {
+        let input = self.plan(&projection.input)?;
+        let mut rel = input.rel;
+        let mut computed = Vec::new();
+        let mut output = Vec::new();
+        for expr in &projection.expr {
+            let schema = projection.input.schema();
+            output.push(self.column(expr, schema, &input.output, &mut rel, &mut computed)?);
+        }
+        Ok(Built {
+            rel: rel.computing(computed),
+            output,
+        })
+    }
+
+    fn join(&mut self, join: &Join) -> Result<Built> {
+        use JoinType as T;
+        let mut left = self.plan(&join.left)?;
+        let mut right = self.plan(&join.right)?;
+        if join.null_equality == NullEquality::NullEqualsNull {
+            return Err(self.query.unsupported(
+                "INTERSECT or EXCEPT, or a join that takes NULLs for equal",
+                &["INTERSECT", "EXCEPT"],
+            ));
+        }
+        let (mut left_keys, mut right_keys) = (Vec::new(), Vec::new());
+        let mut on = Vec::new();
+        for (a, b) in &join.on {
+            let a = self.column(
+                a,
+                join.left.schema(),
+                &left.output,
+                &mut left.rel,
+                &mut left_keys,
+            )?;
+            let b = self.column(
+                b,
+                join.right.schema(),
+                &right.output,
+                &mut right.rel,
+                &mut right_keys,
+            )?;
+            on.push((a, b));
+        }
+        let left_rel = left.rel.computing(left_keys);
+        let right_rel = right.rel.computing(right_keys);
+        let both: Vec<ColumnId> = left.output.iter().chain(&right.output).copied().collect();
+        let mut conditions = Vec::new();
+        if let Some(filter) = &join.filter {
+            let schema = join
+                .left
+                .schema()
+                .join(join.right.schema())
+                .map_err(|_| Error::new(Code::Internal, "two sides of a join have one name"))?;
+            let mut none = Rel::Block(Block::default());
+            for part in split(filter.clone(), Operator::And) {
+                conditions.push(self.expr(&part, &schema, &both, &mut none)?);
+            }
+            if !none.inputs().is_empty() {
+                return Err(self
+                    .query
+                    .unsupported("a scalar subquery in ON of an outer join", &["ON"]));
+            }
+        }
+        let (kind, swapped) = match join.join_type {
+            T::Inner => {
+                return Ok(Built {
+                    rel: Rel::Block(Block {
+                        inputs: vec![left_rel, right_rel],
+                        equal: on,
+                        computed: Vec::new(),
+                        conditions,
+                    }),
+                    output: both,
+                });
+            }
+            T::Left => (JoinKind::Left, false),
+            T::Right => (JoinKind::Left, true),
+            T::Full => (JoinKind::Full, false),
+            T::LeftSemi => (JoinKind::Semi, false),
+            T::RightSemi => (JoinKind::Semi, true),
+            T::LeftAnti if join.null_aware => (JoinKind::NotIn, false),
+            T::LeftAnti => (JoinKind::Anti, false),
+            T::RightAnti => (JoinKind::Anti, true),
+            T::LeftMark | T::RightMark => {
+                return Err(self.query.unsupported(
+                    "EXISTS or IN beside OR: write two queries, or a LEFT JOIN",
+                    &["EXISTS", "IN"],
+                ));
+            }
+        };
+        let output = match (kind, swapped) {
+            (JoinKind::Left | JoinKind::Full, _) => both,
+            (_, false) => left.output.clone(),
+            (_, true) => right.output.clone(),
+        };
+        let (mut left_rel, mut right_rel) = (left_rel, right_rel);
+        if swapped {
+            std::mem::swap(&mut left_rel, &mut right_rel);
+            on = on.into_iter().map(|(a, b)| (b, a)).collect();
+        }
+        if matches!(kind, JoinKind::Left | JoinKind::Full) {
+            self.columns.can_be_null(&right_rel.columns());
+        }
+        if kind == JoinKind::Full {
+            self.columns.can_be_null(&left_rel.columns());
+        }
+        Ok(Built {
+            rel: Rel::Join {
+                kind,
+                left: Box::new(left_rel),
+                right: Box::new(right_rel),
+                on,
+                conditions,
+            },
+            output,
+        })
+    }
+
+    fn aggregate(&mut self, group: &GroupNode) -> Result<Built> {
+        let input = self.plan(&group.input)?;
+        let schema = group.input.schema();
+        let mut rel = input.rel;
+        let mut computed = Vec::new();
+        let mut keys: Vec<ColumnId> = Vec::new();
+        let mut output = Vec::new();
+        for expr in &group.group_expr {
+            if matches!(expr, Expr::GroupingSet(_)) {
+                return Err(self.query.unsupported(
+                    "GROUPING SETS, CUBE or ROLLUP",
+                    &["GROUPING", "CUBE", "ROLLUP"],
+                ));
+            }
+            let id = self.column(expr, schema, &input.output, &mut rel, &mut computed)?;
+            if !keys.contains(&id) {
+                keys.push(id);
+            }
+            output.push(id);
+        }
+        let mut aggregates: Vec<Aggregate> = Vec::new();
+        for (position, expr) in group.aggr_expr.iter().enumerate() {
+            let (function, argument) = self.call(expr, schema, &input.output, &mut rel)?;
+            let known = aggregates
+                .iter()
+                .find(|known| known.function == function && known.argument == argument);
+            if let Some(known) = known {
+                output.push(known.id);
+                continue;
+            }
+            let field = group.schema.field(group.group_expr.len() + position);
+            let id = self.columns.add(Info {
+                data_type: field.data_type().clone(),
+                nullable: field.is_nullable(),
+                label: match &argument {
+                    Some(argument) => {
+                        format!("{}({})", function.name(), self.columns.label(argument))
+                    }
+                    None => "count(*)".to_owned(),
+                },
+                distinct: None,
+            });
+            aggregates.push(Aggregate {
+                id,
+                function,
+                argument,
+            });
+            output.push(id);
+        }
+        Ok(Built {
+            rel: Rel::Group {
+                input: Box::new(rel.computing(computed)),
+                keys,
+                aggregates,
+            },
+            output,
+        })
+    }
+
+    fn call(
+        &mut self,
+        expr: &Expr,
+        schema: &DFSchema,
+        output: &[ColumnId],
+        rel: &mut Rel,
+    ) -> Result<(Function, Option<Expr>)> {
+        let mut expr = expr;
+        while let Expr::Alias(alias) = expr {
+            expr = &alias.expr;
+        }
+        let Expr::AggregateFunction(AggregateFunction { func, params }) = expr else {
+            return Err(self.query.unsupported("an aggregate of this query", &[]));
+        };
+        let name = func.name();
+        let unsupported = |what: &str| {
+            let upper = name.to_uppercase();
+            self.query
+                .unsupported(&format!("{upper}{what}"), &[upper.as_str()])
+        };
+        let function = match (name, params.distinct) {
+            ("count", false) => Function::Count,
+            ("count", true) => Function::CountDistinct,
+            ("sum", false) => Function::Sum,
+            ("avg", false) => Function::Avg,
+            ("min", _) => Function::Min,
+            ("max", _) => Function::Max,
+            ("sum" | "avg", true) => return Err(unsupported("(DISTINCT ...)")),
+            _ => return Err(unsupported(": use COUNT, SUM, AVG, MIN or MAX")),
+        };
+        if !params.order_by.is_empty() || params.null_treatment.is_some() {
+            return Err(unsupported(" with ORDER BY or IGNORE NULLS"));
+        }
+        let [argument] = params.args.as_slice() else {
+            return Err(unsupported(" of several arguments"));
+        };
+        let argument = self.expr(argument, schema, output, rel)?;
+        let argument = unaliased(argument);
+        let argument = match &params.filter {
+            None => argument,
+            Some(filter) => {
+                let filter = self.expr(filter, schema, output, rel)?;
+                Expr::Case(Case::new(
+                    None,
+                    vec![(Box::new(filter), Box::new(argument))],
+                    None,
+                ))
+            }
+        };
+        let rows = function == Function::Count
+            && matches!(&argument, Expr::Literal(value, _) if !value.is_null());
+        Ok((function, (!rows).then_some(argument)))
+    }
+
+    fn limit(&mut self, limit: &datafusion::logical_expr::Limit) -> Result<Built> {
+        let refuse = || {
+            self.query.unsupported(
+                "LIMIT or OFFSET that is not a number",
+                &["LIMIT", "OFFSET"],
+            )
+        };
+        let (Ok(SkipType::Literal(skip)), Ok(FetchType::Literal(fetch))) =
+            (limit.get_skip_type(), limit.get_fetch_type())
+        else {
+            return Err(refuse());
+        };
+        let input = self.plan(&limit.input)?;
+        let rel = match input.rel {
+            Rel::Sort {
+                input,
+                keys,
+                skip: 0,
+                fetch: before,
+            } => Rel::Sort {
+                input,
+                keys,
+                skip,
+                // What the engine told the sort keeps the rows that are skipped.
+                fetch: match (fetch, before) {
+                    (None, Some(before)) => Some(before.saturating_sub(skip)),
+                    (fetch, _) => fetch,
+                },
+            },
+            other => Rel::Sort {
+                input: Box::new(other),
+                keys: Vec::new(),
+                skip,
+                fetch,
+            },
+        };
+        Ok(Built {
+            rel,
+            output: input.output,
+        })
+    }
+
+    fn union(&mut self, union: &Union) -> Result<Built> {
+        let mut inputs = Vec::new();
+        for input in &union.inputs {
+            let built = self.plan(input)?;
+            inputs.push((built.rel, built.output));
+        }
+        let columns: Vec<ColumnId> = union
+            .schema
+            .fields()
+            .iter()
+            .map(|field| {
+                self.columns.add(Info {
+                    data_type: field.data_type().clone(),
+                    nullable: field.is_nullable(),
+                    label: field.name().clone(),
+                    distinct: None,
+                })
+            })
+            .collect();
+        Ok(Built {
+            output: columns.clone(),
+            rel: Rel::Union { inputs, columns },
+        })
+    }
+}
+
+fn distinct(input: Built) -> Built {
+    let mut keys: Vec<ColumnId> = Vec::new();
+    for id in &input.output {
+        if !keys.contains(id) {
+            keys.push(*id);
+        }
+    }
+    Built {
+        rel: Rel::Group {
+            input: Box::new(input.rel),
+            keys,
+            aggregates: Vec::new(),
+        },
+        output: input.output,
+    }
+}
+
+fn unaliased(expr: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(*alias.expr),
+        other => other,
+    }
+}
+
+/// Whether a relation has exactly one row, whatever the data.
+fn one_row(rel: &Rel) -> bool {
+    match rel {
+        Rel::Group { keys, .. } => keys.is_empty(),
+        Rel::Block(block) => block.conditions.is_empty() && block.inputs.iter().all(one_row),
+        Rel::Sort {
+            input, skip, fetch, ..
+        } => *skip == 0 && *fetch != Some(0) && one_row(input),
+        _ => false,
+    }
+}
+
+impl Function {
+    /// Its name in SQL.
+    pub(in crate::planner) fn name(self) -> &'static str {
+        match self {
+            Self::Count | Self::CountDistinct => "count",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
+}
+
+/// One, as the engine counts.
+pub(super) fn one() -> Expr {
+    Expr::Literal(ScalarValue::Int64(Some(1)), None)
+}
+
+/// Whether an engine type can cross between departments.
+pub(super) fn crosses(data_type: &arrow::datatypes::DataType) -> bool {
+    ScalarType::from_arrow(data_type).is_some_and(|of| of != ScalarType::Float64)
+}

@@ -1,0 +1,179 @@
+//! Columns of a query: one name each, with a type.
+
+use crate::error::{Code, Error, Result};
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
+use datafusion::logical_expr::{Expr, ExprSchemable};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// What the name of a column begins with.
+const PREFIX: char = 'v';
+
+/// A column, unique in its query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::planner) struct ColumnId(u32);
+
+impl ColumnId {
+    /// Its name in expressions.
+    pub(in crate::planner) fn name(self) -> String {
+        format!("{PREFIX}{}", self.0)
+    }
+
+    /// As an expression.
+    pub(in crate::planner) fn expr(self) -> Expr {
+        Expr::Column(Column::new_unqualified(self.name()))
+    }
+
+    /// What a reference names.
+    pub(in crate::planner) fn of(column: &Column) -> Option<Self> {
+        match column.relation {
+            None => column.name.strip_prefix(PREFIX)?.parse().ok().map(Self),
+            Some(_) => None,
+        }
+    }
+
+    /// The column that an expression is, if it is one.
+    pub(in crate::planner) fn of_expr(expr: &Expr) -> Option<Self> {
+        match expr {
+            Expr::Column(column) => Self::of(column),
+            Expr::Alias(alias) => Self::of_expr(&alias.expr),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of a column wherever it goes.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct Info {
+    pub(in crate::planner) data_type: DataType,
+    /// Whether it can be NULL where it is made.
+    pub(in crate::planner) nullable: bool,
+    /// For people.
+    pub(in crate::planner) label: String,
+    /// A public bound on distinct values, NULL aside.
+    pub(in crate::planner) distinct: Option<u64>,
+}
+
+/// All columns of a query.
+#[derive(Debug, Clone, Default)]
+pub(in crate::planner) struct Columns {
+    list: Vec<Info>,
+}
+
+impl Columns {
+    /// A new column.
+    pub(in crate::planner) fn add(&mut self, info: Info) -> ColumnId {
+        // A query of four billion columns is refused for its length.
+        let id = ColumnId(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
+        self.list.push(info);
+        id
+    }
+
+    /// A new column for this expression.
+    pub(in crate::planner) fn compute(&mut self, expr: &Expr) -> Result<ColumnId> {
+        let (data_type, nullable) = self.type_of(expr)?;
+        Ok(self.add(Info {
+            data_type,
+            nullable,
+            label: self.label(expr),
+            distinct: None,
+        }))
+    }
+
+    /// What is known of a column.
+    pub(in crate::planner) fn info(&self, id: ColumnId) -> Result<&Info> {
+        self.list
+            .get(id.0 as usize)
+            .ok_or_else(|| Error::new(Code::Internal, "a column of the plan does not exist"))
+    }
+
+    /// These columns can be NULL, wherever they are.
+    pub(in crate::planner) fn can_be_null(&mut self, columns: &[ColumnId]) {
+        for id in columns {
+            if let Some(info) = self.list.get_mut(id.0 as usize) {
+                info.nullable = true;
+            }
+        }
+    }
+
+    /// Type and nullability of an expression.
+    pub(in crate::planner) fn type_of(&self, expr: &Expr) -> Result<(DataType, bool)> {
+        let schema = self.schema(used(expr))?;
+        let typed = expr
+            .get_type(&schema)
+            .and_then(|of| Ok((of, expr.nullable(&schema)?)));
+        typed.map_err(|_| Error::new(Code::TypeMismatch, "an expression of the query has no type"))
+    }
+
+    /// The schema of these columns.
+    pub(in crate::planner) fn schema(
+        &self,
+        columns: impl IntoIterator<Item = ColumnId>,
+    ) -> Result<DFSchema> {
+        let fields = columns
+            .into_iter()
+            .map(|id| {
+                let info = self.info(id)?;
+                let field = Field::new(id.name(), info.data_type.clone(), info.nullable);
+                Ok((None, Arc::new(field)))
+            })
+            .collect::<Result<_>>()?;
+        DFSchema::new_with_metadata(fields, HashMap::new())
+            .map_err(|_| Error::new(Code::Internal, "columns of the plan have no schema"))
+    }
+
+    /// An expression for people: names of columns in place of theirs here.
+    pub(in crate::planner) fn label(&self, expr: &Expr) -> String {
+        let named = expr.clone().transform(|node| {
+            Ok(match &node {
+                Expr::Column(column) => {
+                    match ColumnId::of(column).and_then(|id| self.info(id).ok()) {
+                        Some(info) => Transformed::yes(Expr::Column(Column::new_unqualified(
+                            info.label.clone(),
+                        ))),
+                        None => Transformed::no(node),
+                    }
+                }
+                _ => Transformed::no(node),
+            })
+        });
+        named.map_or_else(|_| String::new(), |of| of.data.to_string())
+    }
+}
+
+/// The columns of an expression.
+pub(in crate::planner) fn used(expr: &Expr) -> BTreeSet<ColumnId> {
+    let mut found = BTreeSet::new();
+    // The closure never fails.
+    let _ = expr.apply(|node| {
+        if let Expr::Column(column) = node {
+            found.extend(ColumnId::of(column));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+/// The columns of several expressions.
+pub(super) fn used_by<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> BTreeSet<ColumnId> {
+    exprs.into_iter().flat_map(used).collect()
+}
+
+/// The expression with columns replaced, where the map has them.
+pub(super) fn substitute(expr: &Expr, by: &BTreeMap<ColumnId, Expr>) -> Result<Expr> {
+    let replaced = expr.clone().transform(|node| {
+        Ok(match &node {
+            Expr::Column(column) => match ColumnId::of(column).and_then(|id| by.get(&id)) {
+                // What replaces is not looked into again.
+                Some(new) => Transformed::new(new.clone(), true, TreeNodeRecursion::Jump),
+                None => Transformed::no(node),
+            },
+            _ => Transformed::no(node),
+        })
+    });
+    replaced
+        .map(|of| of.data)
+        .map_err(|_| Error::new(Code::Internal, "an expression cannot be rewritten"))
+}

@@ -1,0 +1,171 @@
+//! Cuts a relation into what each department computes alone and what is left to compute jointly.
+
+use super::columns::{ColumnId, Columns, used, used_by};
+use super::{Block, JoinKind, Rel};
+use std::collections::BTreeSet;
+
+/// What one department computes alone.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct Part {
+    pub(in crate::planner) department: String,
+    pub(in crate::planner) rel: Rel,
+    /// What of it leaves, in order.
+    pub(in crate::planner) columns: Vec<ColumnId>,
+}
+
+/// A relation, cut.
+#[derive(Debug, Clone)]
+pub(in crate::planner) struct Cut {
+    pub(in crate::planner) parts: Vec<Part>,
+    /// Over fragments alone.
+    pub(in crate::planner) rel: Rel,
+}
+
+/// Cuts a relation of which these columns are wanted. Columns that nothing wants are dropped on the way.
+pub(in crate::planner) fn cut(rel: Rel, wanted: &[ColumnId], columns: &Columns) -> Cut {
+    let mut cutter = Cutter {
+        columns,
+        parts: Vec::new(),
+    };
+    let rel = cutter.cut(rel, &wanted.iter().copied().collect());
+    Cut {
+        parts: cutter.parts,
+        rel,
+    }
+}
+
+struct Cutter<'a> {
+    columns: &'a Columns,
+    parts: Vec<Part>,
+}
+
+impl Cutter<'_> {
+    fn cut(&mut self, rel: Rel, wanted: &BTreeSet<ColumnId>) -> Rel {
+        if let Some(owner) = rel.owner() {
+            let department = owner.to_owned();
+            let columns: Vec<ColumnId> = rel
+                .columns()
+                .into_iter()
+                .filter(|id| wanted.contains(id))
+                .collect();
+            let facts = Box::new(rel.facts(self.columns, &columns));
+            let index = self.parts.len();
+            self.parts.push(Part {
+                department,
+                rel,
+                columns: columns.clone(),
+            });
+            return Rel::Fragment {
+                index,
+                columns,
+                facts,
+            };
+        }
+        match rel {
+            Rel::Scan { .. } | Rel::Fragment { .. } => rel,
+            Rel::Block(block) => self.block(block, wanted),
+            Rel::Join {
+                kind,
+                left,
+                right,
+                on,
+                conditions,
+            } => {
+                let mut below = used_by(&conditions);
+                below.extend(on.iter().flat_map(|(a, b)| [*a, *b]));
+                if matches!(kind, JoinKind::Left | JoinKind::Full) {
+                    below.extend(wanted);
+                    let right = self.cut(*right, &below);
+                    let left = self.cut(*left, &below);
+                    return Rel::Join {
+                        kind,
+                        left: Box::new(left),
+                        right: Box::new(right),
+                        on,
+                        conditions,
+                    };
+                }
+                let right = self.cut(*right, &below);
+                below.extend(wanted);
+                Rel::Join {
+                    kind,
+                    left: Box::new(self.cut(*left, &below)),
+                    right: Box::new(right),
+                    on,
+                    conditions,
+                }
+            }
+            Rel::Group {
+                input,
+                keys,
+                mut aggregates,
+            } => {
+                aggregates.retain(|of| wanted.contains(&of.id));
+                let mut below: BTreeSet<ColumnId> = keys.iter().copied().collect();
+                below.extend(used_by(
+                    aggregates.iter().filter_map(|of| of.argument.as_ref()),
+                ));
+                Rel::Group {
+                    input: Box::new(self.cut(*input, &below)),
+                    keys,
+                    aggregates,
+                }
+            }
+            Rel::Sort {
+                input,
+                keys,
+                skip,
+                fetch,
+            } => {
+                let mut below = wanted.clone();
+                below.extend(used_by(keys.iter().map(|key| &key.expr)));
+                Rel::Sort {
+                    input: Box::new(self.cut(*input, &below)),
+                    keys,
+                    skip,
+                    fetch,
+                }
+            }
+            Rel::Union { inputs, columns } => {
+                let kept: Vec<usize> = (0..columns.len())
+                    .filter(|at| wanted.contains(&columns[*at]))
+                    .collect();
+                Rel::Union {
+                    inputs: inputs
+                        .into_iter()
+                        .map(|(input, of)| {
+                            let of: Vec<ColumnId> = kept.iter().map(|at| of[*at]).collect();
+                            let below = of.iter().copied().collect();
+                            (self.cut(input, &below), of)
+                        })
+                        .collect(),
+                    columns: kept.into_iter().map(|at| columns[at]).collect(),
+                }
+            }
+        }
+    }
+
+    fn block(&mut self, block: Block, wanted: &BTreeSet<ColumnId>) -> Rel {
+        let mut below = wanted.clone();
+        below.extend(used_by(&block.conditions));
+        below.extend(block.equal.iter().flat_map(|(a, b)| [*a, *b]));
+        let mut computed = Vec::new();
+        for (id, expr) in block.computed.into_iter().rev() {
+            if below.contains(&id) {
+                below.extend(used(&expr));
+                computed.push((id, expr));
+            }
+        }
+        computed.reverse();
+        Rel::Block(Block {
+            inputs: block
+                .inputs
+                .into_iter()
+                .map(|input| self.cut(input, &below))
+                .collect(),
+            equal: block.equal,
+            computed,
+            conditions: block.conditions,
+        })
+    }
+}

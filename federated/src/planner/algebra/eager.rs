@@ -1,0 +1,867 @@
+//! Eager aggregation (Yan and Larson, VLDB 1995): below joins every owner groups its rows by what the
+//! joins and groups above still look at, with partial sums and a count of rows, so that fewer rows enter
+//! the computation, and each at most once for a key.
+//!
+//! A sum is taken apart into products of factors of one side each; a side's factor becomes its partial
+//! sum, and a side without one gives its number of rows, by which the others are multiplied.
+
+use super::build::{crosses, one};
+use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
+use super::functions::quotient;
+use super::{Aggregate, Block, Function, JoinKind, Rel};
+use crate::error::Result;
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most products that one sum is taken apart into.
+const MAX_PRODUCTS: usize = 16;
+
+/// Aggregates as early as possible, everywhere in a relation.
+pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> {
+    if rel.owner().is_some() {
+        return Ok(rel);
+    }
+    Ok(match rel {
+        Rel::Scan { .. } | Rel::Fragment { .. } => rel,
+        Rel::Block(mut block) => {
+            block.inputs = each(block.inputs, columns)?;
+            Rel::Block(block)
+        }
+        Rel::Join {
+            kind,
+            left,
+            right,
+            on,
+            conditions,
+        } => {
+            let left = eager(*left, columns)?;
+            let right = eager(*right, columns)?;
+            let right = match kind {
+                JoinKind::Semi | JoinKind::Anti => once(right, &on, &conditions),
+                _ => right,
+            };
+            Rel::Join {
+                kind,
+                left: Box::new(left),
+                right: Box::new(right),
+                on,
+                conditions,
+            }
+        }
+        Rel::Group {
+            input,
+            keys,
+            aggregates,
+        } => group(eager(*input, columns)?, keys, aggregates, columns)?,
+        Rel::Sort {
+            input,
+            keys,
+            skip,
+            fetch,
+        } => Rel::Sort {
+            input: Box::new(eager(*input, columns)?),
+            keys,
+            skip,
+            fetch,
+        },
+        Rel::Union { inputs, columns: of } => Rel::Union {
+            inputs: inputs
+                .into_iter()
+                .map(|(input, of)| Ok((eager(input, columns)?, of)))
+                .collect::<Result<_>>()?,
+            columns: of,
+        },
+    })
+}
+
+fn each(inputs: Vec<Rel>, columns: &mut Columns) -> Result<Vec<Rel>> {
+    inputs
+        .into_iter()
+        .map(|input| eager(input, columns))
+        .collect()
+}
+
+/// The right side of a semi or anti join: a row for each key is enough.
+fn once(right: Rel, on: &[(ColumnId, ColumnId)], conditions: &[Expr]) -> Rel {
+    let own: BTreeSet<ColumnId> = right.columns().into_iter().collect();
+    let mut keys: BTreeSet<ColumnId> = on.iter().map(|(_, b)| *b).collect();
+    keys.extend(used_by(conditions).intersection(&own));
+    if right.owner().is_none() || right.unique_on(&keys) {
+        return right;
+    }
+    Rel::Group {
+        input: Box::new(right),
+        keys: keys.into_iter().collect(),
+        aggregates: Vec::new(),
+    }
+}
+
+/// One input below a group, while it is rewritten.
+struct Side {
+    columns: BTreeSet<ColumnId>,
+    /// Whether it groups its rows.
+    groups: bool,
+    /// Whether it can have no row for a joined one.
+    optional: bool,
+    keys: BTreeSet<ColumnId>,
+    partial: Vec<Aggregate>,
+    /// The number of rows behind each of its groups.
+    weight: Option<ColumnId>,
+    computed: Vec<(ColumnId, Expr)>,
+}
+
+/// One product: a factor for each side that has one, and what is computed jointly.
+#[derive(Clone, Default)]
+struct Product {
+    negative: bool,
+    of_side: BTreeMap<usize, Expr>,
+    joint: Option<Expr>,
+}
+
+fn group(
+    input: Rel,
+    keys: Vec<ColumnId>,
+    aggregates: Vec<Aggregate>,
+    columns: &mut Columns,
+) -> Result<Rel> {
+    let unchanged = |input: Rel, keys, aggregates| Rel::Group {
+        input: Box::new(input),
+        keys,
+        aggregates,
+    };
+    if input.owner().is_some() {
+        return Ok(unchanged(input, keys, aggregates));
+    }
+    let mut input = input;
+    let block = match &mut input {
+        Rel::Block(block) => std::mem::take(block),
+        Rel::Join { .. } => Block {
+            inputs: vec![input],
+            ..Block::default()
+        },
+        _ => return Ok(unchanged(input, keys, aggregates)),
+    };
+    Eager::new(block, columns).group(keys, aggregates)
+}
+
+struct Eager<'a> {
+    columns: &'a mut Columns,
+    block: Block,
+    sides: Vec<Side>,
+}
+
+impl<'a> Eager<'a> {
+    fn new(block: Block, columns: &'a mut Columns) -> Self {
+        let mut sides = Vec::new();
+        for input in &block.inputs {
+            leaves(input, false, &mut |rel, optional| {
+                sides.push(Side {
+                    columns: rel.columns().into_iter().collect(),
+                    groups: false,
+                    optional,
+                    keys: BTreeSet::new(),
+                    partial: Vec::new(),
+                    weight: None,
+                    computed: Vec::new(),
+                });
+            });
+        }
+        Self {
+            columns,
+            block,
+            sides,
+        }
+    }
+
+    /// The side that has all of these columns.
+    fn side(&self, of: &BTreeSet<ColumnId>) -> Option<usize> {
+        let mut sides = self.sides.iter();
+        sides.position(|side| of.is_subset(&side.columns))
+    }
+
+    fn group(mut self, keys: Vec<ColumnId>, aggregates: Vec<Aggregate>) -> Result<Rel> {
+        // Arguments over columns of the sides alone.
+        let mut by: BTreeMap<ColumnId, Expr> = BTreeMap::new();
+        for (id, expr) in &self.block.computed {
+            by.insert(*id, substitute(expr, &by)?);
+        }
+        let mut plans = Vec::new();
+        for aggregate in &aggregates {
+            let argument = match &aggregate.argument {
+                Some(argument) => Some(substitute(argument, &by)?),
+                None => None,
+            };
+            plans.push(self.plan(aggregate, argument)?);
+        }
+        self.look(&keys, &plans)?;
+        let mut made = Vec::new();
+        let mut after = Vec::new();
+        for (aggregate, plan) in aggregates.iter().zip(plans) {
+            self.make(aggregate, plan, &mut made, &mut after)?;
+        }
+        let input = self.rebuilt()?;
+        let set: BTreeSet<ColumnId> = keys.iter().copied().collect();
+        let rel = if !keys.is_empty() && input.unique_on(&set) {
+            single_rows(input, made, self.columns)?
+        } else {
+            Rel::Group {
+                input: Box::new(input),
+                keys,
+                aggregates: made,
+            }
+        };
+        Ok(rel.computing(after))
+    }
+
+    /// How an aggregate comes about.
+    fn plan(&mut self, aggregate: &Aggregate, argument: Option<Expr>) -> Result<Plan> {
+        let Some(argument) = argument else {
+            return Ok(Plan::Count(vec![Product::default()]));
+        };
+        Ok(match aggregate.function {
+            Function::Count => {
+                let nullable = self.columns.type_of(&argument)?.1;
+                if !nullable {
+                    return Ok(Plan::Count(vec![Product::default()]));
+                }
+                let indicator = Expr::Case(Case::new(
+                    None,
+                    vec![(
+                        Box::new(Expr::IsNotNull(Box::new(argument.clone()))),
+                        Box::new(one()),
+                    )],
+                    Some(Box::new(integer(0))),
+                ));
+                match self.products(&indicator)? {
+                    Some(products) => Plan::Count(products),
+                    None => Plan::Whole(argument),
+                }
+            }
+            Function::Sum => match self.products(&argument)? {
+                Some(products) => Plan::Sum(products),
+                None => Plan::Whole(argument),
+            },
+            Function::Avg => {
+                let count = Aggregate {
+                    id: aggregate.id,
+                    function: Function::Count,
+                    argument: Some(argument.clone()),
+                };
+                let count = self.plan(&count, Some(argument.clone()))?;
+                match (self.products(&argument)?, count) {
+                    (Some(sums), Plan::Count(counts)) => Plan::Average(sums, counts),
+                    _ => Plan::Whole(argument),
+                }
+            }
+            Function::Min | Function::Max | Function::CountDistinct => Plan::Whole(argument),
+        })
+    }
+
+    /// The products that an expression is the sum of; none where it cannot be taken apart.
+    fn products(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
+        let Some(products) = self.apart(expr)? else {
+            return Ok(None);
+        };
+        // A NULL in one product would take the others along.
+        let several = products.len() > 1;
+        if products.len() > MAX_PRODUCTS || (several && self.columns.type_of(expr)?.1) {
+            return Ok(None);
+        }
+        Ok(Some(products))
+    }
+
+    fn apart(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
+        let of = used(expr);
+        if !of.is_empty()
+            && let Some(side) = self.side(&of)
+        {
+            return Ok(Some(vec![Product {
+                of_side: BTreeMap::from([(side, expr.clone())]),
+                ..Product::default()
+            }]));
+        }
+        if of.is_empty() {
+            return Ok(Some(vec![Product {
+                joint: Some(expr.clone()),
+                ..Product::default()
+            }]));
+        }
+        match expr {
+            Expr::Alias(alias) => self.apart(&alias.expr),
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+                let joined = match op {
+                    Operator::Plus | Operator::Minus | Operator::Multiply => {
+                        self.apart(left)?.zip(self.apart(right)?)
+                    }
+                    _ => None,
+                };
+                let Some((mut left, right)) = joined else {
+                    return Ok(None);
+                };
+                Ok(Some(match op {
+                    Operator::Plus => {
+                        left.extend(right);
+                        left
+                    }
+                    Operator::Minus => {
+                        left.extend(right.into_iter().map(|product| Product {
+                            negative: !product.negative,
+                            ..product
+                        }));
+                        left
+                    }
+                    _ => {
+                        if left.len() * right.len() > MAX_PRODUCTS {
+                            return Ok(None);
+                        }
+                        let mut all = Vec::new();
+                        for a in &left {
+                            for b in &right {
+                                all.push(times(a.clone(), b.clone()));
+                            }
+                        }
+                        all
+                    }
+                }))
+            }
+            // What only widens does not change the value.
+            Expr::Cast(of) => match (self.columns.type_of(&of.expr)?.0, of.field.data_type()) {
+                (DataType::Decimal128(p, s), DataType::Decimal128(to, scale))
+                    if s == *scale && p <= *to =>
+                {
+                    self.apart(&of.expr)
+                }
+                _ => Ok(None),
+            },
+            Expr::Case(Case {
+                expr: None,
+                when_then_expr,
+                else_expr: Some(otherwise),
+            }) => {
+                let [(when, then)] = when_then_expr.as_slice() else {
+                    return Ok(None);
+                };
+                if !is_zero(otherwise) {
+                    return Ok(None);
+                }
+                let indicator = Expr::Case(Case::new(
+                    None,
+                    vec![(when.clone(), Box::new(one()))],
+                    Some(Box::new(integer(0))),
+                ));
+                let indicator = match self.side(&used(&indicator)) {
+                    Some(side) => Product {
+                        of_side: BTreeMap::from([(side, indicator)]),
+                        ..Product::default()
+                    },
+                    None => Product {
+                        joint: Some(indicator),
+                        ..Product::default()
+                    },
+                };
+                // A product that is NULL where the condition fails would be left out of the sum, as
+                // zero is.
+                Ok(self.apart(then)?.map(|products| {
+                    products
+                        .into_iter()
+                        .map(|product| times(product, indicator.clone()))
+                        .collect()
+                }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Decides which sides group, by what the joint part looks at.
+    fn look(&mut self, keys: &[ColumnId], plans: &[Plan]) -> Result<()> {
+        let mut looked: BTreeSet<ColumnId> = keys.iter().copied().collect();
+        looked.extend(self.block.equal.iter().flat_map(|(a, b)| [*a, *b]));
+        looked.extend(used_by(&self.block.conditions));
+        for input in &self.block.inputs {
+            joins_look(input, &mut looked);
+        }
+        for plan in plans {
+            match plan {
+                Plan::Whole(argument) => looked.extend(used(argument)),
+                Plan::Count(products) | Plan::Sum(products) => {
+                    looked.extend(used_by(products.iter().filter_map(|of| of.joint.as_ref())));
+                }
+                Plan::Average(sums, counts) => {
+                    let all = sums.iter().chain(counts);
+                    looked.extend(used_by(all.filter_map(|of| of.joint.as_ref())));
+                }
+            }
+        }
+        for (id, expr) in self.block.computed.iter().rev() {
+            if looked.contains(id) {
+                looked.extend(used(expr));
+            }
+        }
+        let mut rels: Vec<(Rel, bool)> = Vec::new();
+        for input in &self.block.inputs {
+            leaves(input, false, &mut |rel, optional| {
+                rels.push((rel.clone(), optional));
+            });
+        }
+        for (side, (rel, _)) in self.sides.iter_mut().zip(&rels) {
+            side.keys = looked.intersection(&side.columns).copied().collect();
+            side.groups = rel.owner().is_some() && !rel.unique_on(&side.keys);
+        }
+        Ok(())
+    }
+
+    /// Adds what computes an aggregate: partial ones at the sides, then one over joined rows, then what
+    /// makes it of the aggregate's type.
+    fn make(
+        &mut self,
+        aggregate: &Aggregate,
+        plan: Plan,
+        made: &mut Vec<Aggregate>,
+        after: &mut Vec<(ColumnId, Expr)>,
+    ) -> Result<()> {
+        let data_type = self.columns.info(aggregate.id)?.data_type.clone();
+        match plan {
+            Plan::Count(products) => {
+                let count = self.count(products, aggregate, made)?;
+                after.push((aggregate.id, count));
+            }
+            Plan::Sum(products) => {
+                let sum = self.sum(products, aggregate, made)?;
+                after.push((aggregate.id, cast_to(sum, &data_type, self.columns)?));
+            }
+            Plan::Average(sums, counts) => {
+                let sum = self.sum(sums, aggregate, made)?;
+                let count = self.count(counts, aggregate, made)?;
+                after.push((aggregate.id, quotient(sum, count, data_type)));
+            }
+            Plan::Whole(argument) => {
+                let argument = self.whole(aggregate.function, argument)?;
+                made.push(Aggregate {
+                    id: aggregate.id,
+                    function: aggregate.function,
+                    argument: Some(argument),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The argument of an aggregate that is not taken apart, as far as one side computes it.
+    fn whole(&mut self, function: Function, argument: Expr) -> Result<Expr> {
+        let Some(side) = self.side(&used(&argument)) else {
+            return Ok(argument);
+        };
+        if !matches!(function, Function::Min | Function::Max) || !self.sides[side].groups {
+            return Ok(argument);
+        }
+        let id = self.columns.compute(&argument)?;
+        self.sides[side].partial.push(Aggregate {
+            id,
+            function,
+            argument: Some(argument),
+        });
+        Ok(id.expr())
+    }
+
+    fn count(
+        &mut self,
+        products: Vec<Product>,
+        aggregate: &Aggregate,
+        made: &mut Vec<Aggregate>,
+    ) -> Result<Expr> {
+        let plain = products
+            .iter()
+            .all(|product| product.of_side.is_empty() && product.joint.is_none());
+        let weighted = self.sides.iter().any(|side| side.groups);
+        if plain && !weighted {
+            return self.aggregate(Function::Count, None, aggregate, made);
+        }
+        let sum = self.sum(products, aggregate, made)?;
+        Ok(or_else(sum, 0))
+    }
+
+    fn sum(
+        &mut self,
+        products: Vec<Product>,
+        aggregate: &Aggregate,
+        made: &mut Vec<Aggregate>,
+    ) -> Result<Expr> {
+        let mut sum: Option<Expr> = None;
+        for product in products {
+            let negative = product.negative;
+            let term = self.product(product)?;
+            sum = Some(match (sum, negative) {
+                (None, false) => term,
+                (None, true) => Expr::Negative(Box::new(term)),
+                (Some(sum), false) => binary(sum, Operator::Plus, term),
+                (Some(sum), true) => binary(sum, Operator::Minus, term),
+            });
+        }
+        let argument = sum.unwrap_or_else(|| integer(0));
+        self.aggregate(Function::Sum, Some(argument), aggregate, made)
+    }
+
+    /// A product as an expression over what the sides hand over.
+    fn product(&mut self, product: Product) -> Result<Expr> {
+        let mut factors: Vec<Expr> = Vec::new();
+        for side in 0..self.sides.len() {
+            match product.of_side.get(&side) {
+                Some(factor) if self.sides[side].groups => {
+                    factors.push(self.partial_sum(side, factor)?);
+                }
+                Some(factor) => factors.push(self.factor(side, factor)?),
+                None if self.sides[side].groups => factors.push(self.weight(side)?),
+                None => {}
+            }
+        }
+        factors.extend(product.joint);
+        let mut factors = factors.into_iter();
+        let first = factors.next().unwrap_or_else(one);
+        Ok(factors.fold(first, |product, factor| {
+            binary(product, Operator::Multiply, factor)
+        }))
+    }
+
+    fn partial_sum(&mut self, side: usize, factor: &Expr) -> Result<Expr> {
+        let known = self.sides[side].partial.iter().find(|of| {
+            of.function == Function::Sum && of.argument.as_ref() == Some(factor)
+        });
+        if let Some(known) = known {
+            return Ok(known.id.expr());
+        }
+        let (of, _) = self.columns.type_of(factor)?;
+        let data_type = match of {
+            DataType::Decimal128(precision, scale) => {
+                DataType::Decimal128((precision + 10).min(38), scale)
+            }
+            _ => DataType::Int64,
+        };
+        let id = self.columns.add(Info {
+            data_type,
+            nullable: true,
+            label: format!("sum({})", self.columns.label(factor)),
+            distinct: None,
+        });
+        self.sides[side].partial.push(Aggregate {
+            id,
+            function: Function::Sum,
+            argument: Some(factor.clone()),
+        });
+        Ok(id.expr())
+    }
+
+    /// The number of rows of a side behind a joined row.
+    fn weight(&mut self, side: usize) -> Result<Expr> {
+        let id = match self.sides[side].weight {
+            Some(id) => id,
+            None => {
+                let id = self.columns.add(Info {
+                    data_type: DataType::Int64,
+                    nullable: self.sides[side].optional,
+                    label: "count(*)".to_owned(),
+                    distinct: None,
+                });
+                self.sides[side].partial.push(Aggregate {
+                    id,
+                    function: Function::Count,
+                    argument: None,
+                });
+                self.sides[side].weight = Some(id);
+                id
+            }
+        };
+        Ok(match self.sides[side].optional {
+            // A row without a partner is there once.
+            true => or_else(id.expr(), 1),
+            false => id.expr(),
+        })
+    }
+
+    /// A factor of a side that does not group, computed there.
+    fn factor(&mut self, side: usize, factor: &Expr) -> Result<Expr> {
+        if ColumnId::of_expr(factor).is_some() || self.sides[side].optional {
+            return Ok(factor.clone());
+        }
+        let known = self.sides[side].computed.iter();
+        if let Some((id, _)) = known.clone().find(|(_, of)| of == factor) {
+            return Ok(id.expr());
+        }
+        if !crosses(&self.columns.type_of(factor)?.0) {
+            return Ok(factor.clone());
+        }
+        let id = self.columns.compute(factor)?;
+        self.sides[side].computed.push((id, factor.clone()));
+        Ok(id.expr())
+    }
+
+    fn aggregate(
+        &mut self,
+        function: Function,
+        argument: Option<Expr>,
+        of: &Aggregate,
+        made: &mut Vec<Aggregate>,
+    ) -> Result<Expr> {
+        let known = made
+            .iter()
+            .find(|known| known.function == function && known.argument == argument);
+        if let Some(known) = known {
+            return Ok(known.id.expr());
+        }
+        let data_type = match &argument {
+            None => DataType::Int64,
+            Some(argument) => match self.columns.type_of(argument)?.0 {
+                DataType::Decimal128(precision, scale) => {
+                    DataType::Decimal128((precision + 10).min(38), scale)
+                }
+                _ => DataType::Int64,
+            },
+        };
+        let label = self.columns.info(of.id)?.label.clone();
+        let id = self.columns.add(Info {
+            data_type,
+            nullable: argument.is_some(),
+            label,
+            distinct: None,
+        });
+        made.push(Aggregate {
+            id,
+            function,
+            argument,
+        });
+        Ok(id.expr())
+    }
+
+    /// The block with its sides as they were decided.
+    fn rebuilt(&mut self) -> Result<Rel> {
+        let mut block = std::mem::take(&mut self.block);
+        let mut next = 0;
+        block.inputs = block
+            .inputs
+            .into_iter()
+            .map(|input| {
+                replaced(input, &mut |rel| {
+                    let side = self.sides.get_mut(next);
+                    next += 1;
+                    match side {
+                        None => rel,
+                        Some(side) if side.groups => Rel::Group {
+                            input: Box::new(rel),
+                            keys: side.keys.iter().copied().collect(),
+                            aggregates: std::mem::take(&mut side.partial),
+                        },
+                        Some(side) => rel.computing(std::mem::take(&mut side.computed)),
+                    }
+                })
+            })
+            .collect();
+        // Arguments no longer ask for computed columns over what is grouped away.
+        let there: BTreeSet<ColumnId> = block.inputs.iter().flat_map(Rel::columns).collect();
+        let mut known = there;
+        block.computed.retain(|(id, expr)| {
+            let stays = used(expr).is_subset(&known);
+            if stays {
+                known.insert(*id);
+            }
+            stays
+        });
+        Ok(match block.inputs.len() {
+            1 if block.conditions.is_empty() && block.computed.is_empty() => {
+                block.inputs.remove(0)
+            }
+            _ => Rel::Block(block),
+        })
+    }
+}
+
+/// What computes an aggregate.
+enum Plan {
+    Count(Vec<Product>),
+    Sum(Vec<Product>),
+    Average(Vec<Product>, Vec<Product>),
+    /// Over joined rows as it is.
+    Whole(Expr),
+}
+
+/// The relations below outer, semi and anti joins whose rows joined rows are made of.
+fn leaves(rel: &Rel, optional: bool, visit: &mut dyn FnMut(&Rel, bool)) {
+    match rel {
+        Rel::Join {
+            kind: JoinKind::Left,
+            left,
+            right,
+            ..
+        } if rel.owner().is_none() => {
+            leaves(left, optional, visit);
+            leaves(right, true, visit);
+        }
+        Rel::Join {
+            kind: JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn,
+            left,
+            ..
+        } if rel.owner().is_none() => leaves(left, optional, visit),
+        Rel::Block(block) if rel.owner().is_none() && block.computed.is_empty() => {
+            for input in &block.inputs {
+                leaves(input, optional, visit);
+            }
+        }
+        other => visit(other, optional),
+    }
+}
+
+/// The relation with those that [`leaves`] visits replaced, in the same order.
+fn replaced(rel: Rel, change: &mut dyn FnMut(Rel) -> Rel) -> Rel {
+    let joint = rel.owner().is_none();
+    match rel {
+        Rel::Join {
+            kind: kind @ JoinKind::Left,
+            left,
+            right,
+            on,
+            conditions,
+        } if joint => Rel::Join {
+            kind,
+            left: Box::new(replaced(*left, change)),
+            right: Box::new(replaced(*right, change)),
+            on,
+            conditions,
+        },
+        Rel::Join {
+            kind: kind @ (JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn),
+            left,
+            right,
+            on,
+            conditions,
+        } if joint => Rel::Join {
+            kind,
+            left: Box::new(replaced(*left, change)),
+            right,
+            on,
+            conditions,
+        },
+        Rel::Block(mut block) if joint && block.computed.is_empty() => {
+            block.inputs = block
+                .inputs
+                .into_iter()
+                .map(|input| replaced(input, change))
+                .collect();
+            Rel::Block(block)
+        }
+        other => change(other),
+    }
+}
+
+/// What the joins above leaves look at.
+fn joins_look(rel: &Rel, looked: &mut BTreeSet<ColumnId>) {
+    if rel.owner().is_some() {
+        return;
+    }
+    match rel {
+        Rel::Join {
+            kind,
+            left,
+            right,
+            on,
+            conditions,
+        } if *kind != JoinKind::Full => {
+            looked.extend(on.iter().flat_map(|(a, b)| [*a, *b]));
+            looked.extend(used_by(conditions));
+            joins_look(left, looked);
+            if *kind == JoinKind::Left {
+                joins_look(right, looked);
+            }
+        }
+        Rel::Block(block) if block.computed.is_empty() => {
+            looked.extend(block.equal.iter().flat_map(|(a, b)| [*a, *b]));
+            looked.extend(used_by(&block.conditions));
+            for input in &block.inputs {
+                joins_look(input, looked);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Groups of one row each: aggregates as expressions.
+fn single_rows(input: Rel, made: Vec<Aggregate>, columns: &mut Columns) -> Result<Rel> {
+    let mut computed = Vec::new();
+    for aggregate in made {
+        let data_type = columns.info(aggregate.id)?.data_type.clone();
+        let expr = match (aggregate.function, aggregate.argument) {
+            (Function::Count, None) | (_, None) => one(),
+            (Function::Count | Function::CountDistinct, Some(argument)) => {
+                Expr::Case(Case::new(
+                    None,
+                    vec![(
+                        Box::new(Expr::IsNotNull(Box::new(argument))),
+                        Box::new(one()),
+                    )],
+                    Some(Box::new(integer(0))),
+                ))
+            }
+            (Function::Avg, Some(argument)) => quotient(argument, one(), data_type),
+            (_, Some(argument)) => cast_to(argument, &data_type, columns)?,
+        };
+        computed.push((aggregate.id, expr));
+    }
+    Ok(input.computing(computed))
+}
+
+fn times(a: Product, b: Product) -> Product {
+    let mut of_side = a.of_side;
+    for (side, factor) in b.of_side {
+        let product = match of_side.remove(&side) {
+            Some(before) => binary(before, Operator::Multiply, factor),
+            None => factor,
+        };
+        of_side.insert(side, product);
+    }
+    Product {
+        negative: a.negative != b.negative,
+        of_side,
+        joint: match (a.joint, b.joint) {
+            (Some(a), Some(b)) => Some(binary(a, Operator::Multiply, b)),
+            (a, b) => a.or(b),
+        },
+    }
+}
+
+fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+}
+
+fn integer(value: i64) -> Expr {
+    Expr::Literal(ScalarValue::Int64(Some(value)), None)
+}
+
+/// The number, or this one where it is NULL.
+fn or_else(expr: Expr, value: i64) -> Expr {
+    Expr::Case(Case::new(
+        None,
+        vec![(
+            Box::new(Expr::IsNull(Box::new(expr.clone()))),
+            Box::new(integer(value)),
+        )],
+        Some(Box::new(expr)),
+    ))
+}
+
+fn cast_to(expr: Expr, data_type: &DataType, columns: &Columns) -> Result<Expr> {
+    if columns.type_of(&expr)?.0 == *data_type {
+        return Ok(expr);
+    }
+    Ok(cast(expr, data_type.clone()))
+}
+
+fn is_zero(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => match value {
+            ScalarValue::Int64(Some(0)) | ScalarValue::Decimal128(Some(0), ..) => true,
+            _ => false,
+        },
+        Expr::Cast(Cast { expr, .. }) => is_zero(expr),
+        _ => false,
+    }
+}

@@ -1,0 +1,255 @@
+//! Relational algebra over columns with a name of their own: what the planner rewrites.
+//!
+//! A [`Rel`] is made from the engine's optimised plan ([`build`]), brought into a form in which every
+//! department does alone what it can ([`localise`], [`eager`]), and cut into fragments ([`cut`]), whose
+//! text is a small normal form ([`text`]). Every column of every operator has one [`ColumnId`], unique in
+//! the query, so that operators can be moved without renaming anything.
+//!
+//! It must not know of shares, policy or data.
+
+mod bounds;
+mod build;
+mod columns;
+mod cut;
+mod eager;
+mod functions;
+mod keys;
+mod localise;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub(super) use build::build;
+pub(super) use columns::{ColumnId, Columns};
+pub(super) use cut::{Cut, cut};
+pub(super) use eager::eager;
+pub(super) use functions::AVERAGE;
+pub(super) use localise::localise;
+pub(super) use text::fragment;
+
+use crate::catalog::Table;
+use datafusion::logical_expr::Expr;
+use std::collections::BTreeSet;
+
+/// A relation.
+#[derive(Debug, Clone)]
+pub(super) enum Rel {
+    /// A table of one department; one column for each of the table's that is read.
+    Scan {
+        department: String,
+        table: Box<Table>,
+        /// Position in the table, and its name here.
+        columns: Vec<(usize, ColumnId)>,
+    },
+    /// Inner joins, computed columns and conditions.
+    Block(Block),
+    /// A join that is not inner.
+    Join {
+        kind: JoinKind,
+        left: Box<Rel>,
+        right: Box<Rel>,
+        /// Equal columns, left and right.
+        on: Vec<(ColumnId, ColumnId)>,
+        /// Further conditions of a match, over both sides.
+        conditions: Vec<Expr>,
+    },
+    /// Groups; without keys one group, also over no rows.
+    Group {
+        input: Box<Rel>,
+        keys: Vec<ColumnId>,
+        aggregates: Vec<Aggregate>,
+    },
+    /// Rows in an order, the first `skip` left out and at most `fetch` kept.
+    Sort {
+        input: Box<Rel>,
+        keys: Vec<SortKey>,
+        skip: usize,
+        fetch: Option<usize>,
+    },
+    /// All rows of several relations: the n-th column of each is `columns[n]` here.
+    Union {
+        inputs: Vec<(Rel, Vec<ColumnId>)>,
+        columns: Vec<ColumnId>,
+    },
+    /// What a department computed alone: fragment `index`.
+    Fragment {
+        index: usize,
+        columns: Vec<ColumnId>,
+        facts: Box<Facts>,
+    },
+}
+
+/// Inner joins of several relations, then computed columns, then conditions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Block {
+    pub(super) inputs: Vec<Rel>,
+    /// Columns of different inputs that are equal, neither of them NULL.
+    pub(super) equal: Vec<(ColumnId, ColumnId)>,
+    /// Computed columns, each over columns of inputs and those before it.
+    pub(super) computed: Vec<(ColumnId, Expr)>,
+    /// Conditions that must all be true.
+    pub(super) conditions: Vec<Expr>,
+}
+
+/// Which rows a join keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JoinKind {
+    /// All left rows, right columns NULL without a match.
+    Left,
+    /// All rows of both.
+    Full,
+    /// Left rows with a match.
+    Semi,
+    /// Left rows without one.
+    Anti,
+    /// Left rows whose key is certainly not among the right ones: NOT IN.
+    NotIn,
+}
+
+/// One aggregate of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Aggregate {
+    pub(super) id: ColumnId,
+    pub(super) function: Function,
+    /// None for COUNT(*).
+    pub(super) argument: Option<Expr>,
+}
+
+/// An aggregate function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Function {
+    Count,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    CountDistinct,
+}
+
+/// One key of an order.
+#[derive(Debug, Clone)]
+pub(super) struct SortKey {
+    pub(super) expr: Expr,
+    pub(super) ascending: bool,
+    pub(super) nulls_first: bool,
+}
+
+/// What is publicly known about the rows of a relation.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    /// Sets of columns of which no two rows have the same values; an empty set: at most one row.
+    pub(super) keys: Vec<BTreeSet<ColumnId>>,
+    /// The most rows.
+    pub(super) most: u64,
+    /// About how many rows.
+    pub(super) estimate: u64,
+    /// Columns that can be NULL.
+    pub(super) nullable: BTreeSet<ColumnId>,
+}
+
+impl Rel {
+    /// The columns that it has.
+    pub(super) fn columns(&self) -> Vec<ColumnId> {
+        match self {
+            Self::Scan { columns, .. } => columns.iter().map(|(_, id)| *id).collect(),
+            Self::Block(block) => {
+                let mut all: Vec<ColumnId> = block.inputs.iter().flat_map(Self::columns).collect();
+                all.extend(block.computed.iter().map(|(id, _)| *id));
+                all
+            }
+            Self::Join {
+                kind, left, right, ..
+            } => {
+                let mut all = left.columns();
+                if matches!(kind, JoinKind::Left | JoinKind::Full) {
+                    all.extend(right.columns());
+                }
+                all
+            }
+            Self::Group {
+                keys, aggregates, ..
+            } => {
+                let made = aggregates.iter().map(|of| of.id);
+                keys.iter().copied().chain(made).collect()
+            }
+            Self::Sort { input, .. } => input.columns(),
+            Self::Union { columns, .. } | Self::Fragment { columns, .. } => columns.clone(),
+        }
+    }
+
+    /// Whether it has all of these columns.
+    pub(super) fn has(&self, columns: &BTreeSet<ColumnId>) -> bool {
+        let own: BTreeSet<ColumnId> = self.columns().into_iter().collect();
+        columns.is_subset(&own)
+    }
+
+    /// The one department whose tables it reads; none where there are several, or fragments.
+    pub(super) fn owner(&self) -> Option<&str> {
+        let mut owner = None;
+        for of in self.owners() {
+            match (owner, of) {
+                (_, None) => return None,
+                (None, of) => owner = of,
+                (Some(known), Some(of)) if known != of => return None,
+                _ => {}
+            }
+        }
+        owner
+    }
+
+    /// The department of every leaf, none for a fragment.
+    fn owners(&self) -> Vec<Option<&str>> {
+        match self {
+            Self::Scan { department, .. } => vec![Some(department.as_str())],
+            Self::Fragment { .. } => vec![None],
+            _ => self.inputs().into_iter().flat_map(Self::owners).collect(),
+        }
+    }
+
+    /// The relations that it is made from.
+    pub(super) fn inputs(&self) -> Vec<&Self> {
+        match self {
+            Self::Scan { .. } | Self::Fragment { .. } => Vec::new(),
+            Self::Block(block) => block.inputs.iter().collect(),
+            Self::Join { left, right, .. } => vec![left, right],
+            Self::Group { input, .. } | Self::Sort { input, .. } => vec![input],
+            Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| input).collect(),
+        }
+    }
+
+    /// The same with these computed columns on top.
+    pub(super) fn computing(self, computed: Vec<(ColumnId, Expr)>) -> Self {
+        if computed.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Block(mut block) if block.conditions.is_empty() => {
+                block.computed.extend(computed);
+                Self::Block(block)
+            }
+            other => Self::Block(Block {
+                inputs: vec![other],
+                computed,
+                ..Block::default()
+            }),
+        }
+    }
+
+    /// The same where these conditions hold.
+    pub(super) fn filtered(self, conditions: Vec<Expr>) -> Self {
+        if conditions.is_empty() {
+            return self;
+        }
+        match self {
+            Self::Block(mut block) => {
+                block.conditions.extend(conditions);
+                Self::Block(block)
+            }
+            other => Self::Block(Block {
+                inputs: vec![other],
+                conditions,
+                ..Block::default()
+            }),
+        }
+    }
+}

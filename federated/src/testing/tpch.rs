@@ -1,0 +1,285 @@
+//! TPC-H over several departments: its eight tables as [`tpchgen`] makes them, published and stored like
+//! any department's, and its 22 queries with every table named after its department.
+
+use super::{Department, TableData};
+use crate::catalog::{Column, Format, Table, Unit};
+use crate::error::{Code, Error, Result};
+use crate::policy::{Leakage, Level, Policy, Rule, Use};
+use crate::schema::ScalarType;
+use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatchReader;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use tpchgen::generators as made;
+use tpchgen_arrow as arrows;
+
+/// The text of the queries.
+const QUERIES: &str = include_str!("tpch/queries.sql");
+
+/// Which department has which tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Customs has lineitem and orders, tax customer, market part, supplier and partsupp, stats nation
+    /// and region.
+    Default,
+    /// As [`Self::Default`], but orders belong to port.
+    Apart,
+}
+
+impl Split {
+    /// The split of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "default" => Some(Self::Default),
+            "apart" => Some(Self::Apart),
+            _ => None,
+        }
+    }
+
+    /// Departments with their tables, in ascending order of name.
+    #[must_use]
+    pub fn departments(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Default => &[
+                ("customs", &["lineitem", "orders"]),
+                ("market", &["part", "partsupp", "supplier"]),
+                ("stats", &["nation", "region"]),
+                ("tax", &["customer"]),
+            ],
+            Self::Apart => &[
+                ("customs", &["lineitem"]),
+                ("market", &["part", "partsupp", "supplier"]),
+                ("port", &["orders"]),
+                ("stats", &["nation", "region"]),
+                ("tax", &["customer"]),
+            ],
+        }
+    }
+
+    /// The department that has a table.
+    #[must_use]
+    pub fn home(self, table: &str) -> &'static str {
+        let mut departments = self.departments().iter();
+        departments
+            .find(|(_, tables)| tables.contains(&table))
+            .map_or("", |(department, _)| department)
+    }
+}
+
+/// The text of query `number` (1 to 22), tables named after the departments of the split; none for
+/// another number.
+#[must_use]
+pub fn query(number: usize, split: Split) -> Option<String> {
+    named(number, |table| format!("{}.{table}", split.home(table)))
+}
+
+/// The same over tables without departments.
+#[must_use]
+pub fn plain_query(number: usize) -> Option<String> {
+    named(number, str::to_owned)
+}
+
+fn named(number: usize, name: impl Fn(&str) -> String) -> Option<String> {
+    let head = format!("-- {number}\n");
+    let text = QUERIES
+        .split("\n\n")
+        .find_map(|part| part.trim_start().strip_prefix(&head))?;
+    let mut out = String::new();
+    let mut rest = text.trim();
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        let (table, after) = after.split_once('}')?;
+        let (table, alias) = table.split_once(':').unwrap_or((table, table));
+        let _ = write!(out, "{} {alias}", name(table));
+        rest = after;
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+/// The rows of a table at a scale factor, integers as 64 bits and text as UTF-8.
+///
+/// # Errors
+/// `Internal` for a table that TPC-H does not have.
+pub fn table(name: &str, scale: f64) -> Result<RecordBatch> {
+    let failed = |_| Error::new(Code::Internal, "a TPC-H table cannot be made");
+    let batches = |reader: &mut dyn RecordBatchReader| -> Result<RecordBatch> {
+        let schema = reader.schema();
+        let parts: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>().map_err(failed)?;
+        concat_batches(&schema, &parts).map_err(failed)
+    };
+    let rows = match name {
+        "customer" => batches(&mut arrows::CustomerArrow::new(
+            made::CustomerGenerator::new(scale, 1, 1),
+        )),
+        "lineitem" => batches(&mut arrows::LineItemArrow::new(
+            made::LineItemGenerator::new(scale, 1, 1),
+        )),
+        "nation" => batches(&mut arrows::NationArrow::new(made::NationGenerator::default())),
+        "orders" => batches(&mut arrows::OrderArrow::new(made::OrderGenerator::new(
+            scale, 1, 1,
+        ))),
+        "part" => batches(&mut arrows::PartArrow::new(made::PartGenerator::new(
+            scale, 1, 1,
+        ))),
+        "partsupp" => batches(&mut arrows::PartSuppArrow::new(
+            made::PartSuppGenerator::new(scale, 1, 1),
+        )),
+        "region" => batches(&mut arrows::RegionArrow::new(made::RegionGenerator::default())),
+        "supplier" => batches(&mut arrows::SupplierArrow::new(
+            made::SupplierGenerator::new(scale, 1, 1),
+        )),
+        _ => Err(Error::new(Code::Internal, "TPC-H has no such table")),
+    }?;
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let data_type = match field.data_type() {
+            DataType::Int32 => DataType::Int64,
+            DataType::Utf8View => DataType::Utf8,
+            other => other.clone(),
+        };
+        columns.push(cast(column, &data_type).map_err(failed)?);
+        fields.push(Field::new(field.name(), data_type, false));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(failed)
+}
+
+/// The declared key of a table.
+fn key(name: &str) -> &'static [&'static str] {
+    match name {
+        "customer" => &["c_custkey"],
+        "lineitem" => &["l_orderkey", "l_linenumber"],
+        "nation" => &["n_nationkey"],
+        "orders" => &["o_orderkey"],
+        "part" => &["p_partkey"],
+        "partsupp" => &["ps_partkey", "ps_suppkey"],
+        "region" => &["r_regionkey"],
+        _ => &["s_suppkey"],
+    }
+}
+
+/// Text of so few values that they are published as codes.
+const MAX_CODES: usize = 160;
+
+/// What is published of a table: bounds on its integers, codes of text of few values, the most bytes of
+/// other text.
+fn published(name: &str, rows: &RecordBatch) -> Result<Table> {
+    let mut columns = Vec::new();
+    for (field, values) in rows.schema().fields().iter().zip(rows.columns()) {
+        let data_type = ScalarType::from_arrow(field.data_type())
+            .ok_or_else(|| Error::new(Code::Internal, "a type that does not cross"))?;
+        let mut column = Column {
+            name: field.name().clone(),
+            data_type,
+            nullable: false,
+            description: String::new(),
+            canonical: Vec::new(),
+            max_bytes: 0,
+            codes: Vec::new(),
+            max_distinct: 0,
+            max_abs: 0,
+        };
+        let any: &dyn std::any::Any = values.as_any();
+        if let Some(texts) = any.downcast_ref::<StringArray>() {
+            let longest = texts.iter().flatten().map(str::len).max().unwrap_or(0);
+            column.max_bytes = u32::try_from(longest).unwrap_or(u32::MAX).max(1);
+            let mut seen: BTreeSet<&str> = BTreeSet::new();
+            for text in texts.iter().flatten() {
+                if seen.insert(text) && seen.len() > MAX_CODES {
+                    break;
+                }
+            }
+            let comment = field.name().ends_with("_comment") || field.name().ends_with("_name");
+            let small = matches!(name, "nation" | "region");
+            if seen.len() <= MAX_CODES && (!comment || small) {
+                column.codes = seen.into_iter().map(str::to_owned).collect();
+            }
+        } else if let Some(numbers) = any.downcast_ref::<arrow::array::Int64Array>() {
+            let most = numbers.iter().flatten().map(i64::unsigned_abs).max();
+            column.max_abs = most.unwrap_or(0).max(1);
+            let seen: BTreeSet<i64> = numbers.iter().flatten().collect();
+            column.max_distinct = (seen.len() as u64).max(1);
+        } else if let Some(numbers) = any.downcast_ref::<arrow::array::Decimal128Array>() {
+            let most = numbers.iter().flatten().map(i128::unsigned_abs).max();
+            column.max_abs = u64::try_from(most.unwrap_or(0)).unwrap_or(0).max(1);
+        } else if let Some(dates) = any.downcast_ref::<arrow::array::Date32Array>() {
+            let seen: BTreeSet<i32> = dates.iter().flatten().collect();
+            column.max_distinct = (seen.len() as u64).max(1);
+        }
+        columns.push(column);
+    }
+    Ok(Table {
+        name: name.to_owned(),
+        description: String::new(),
+        key: key(name).iter().map(|of| (*of).to_owned()).collect(),
+        unit: Unit::Row,
+        max_rows: (rows.num_rows() as u64).max(1),
+        columns,
+    })
+}
+
+/// The departments of a split with their tables at a scale factor, and the neutral bureau. Every use of
+/// every column is allowed with k = 1 under this leakage; raw output of free text only where `output`.
+///
+/// # Errors
+/// `Internal` when a table cannot be made.
+pub fn departments(
+    split: Split,
+    scale: f64,
+    leakage: Leakage,
+    output: bool,
+) -> Result<Vec<Department>> {
+    let names: Vec<&str> = split.departments().iter().map(|(name, _)| *name).collect();
+    let mut sets = Vec::new();
+    for (i, a) in names.iter().enumerate() {
+        for b in &names[i + 1..] {
+            sets.push(["bureau".to_owned(), (*a).to_owned(), (*b).to_owned()]);
+        }
+    }
+    let mut departments = vec![Department::neutral("bureau")];
+    for (department, tables) in split.departments() {
+        let mut stored = Vec::new();
+        let mut rules = Vec::new();
+        let mut levels = Vec::new();
+        for name in *tables {
+            let rows = table(name, scale)?;
+            let table = published(name, &rows)?;
+            levels.push(((*name).to_owned(), "*".to_owned(), Level::L1));
+            for permits in Use::ALL {
+                if permits == Use::Output && !output {
+                    continue;
+                }
+                rules.push(Rule {
+                    name: format!("{department}.{name}.*/{permits}"),
+                    table: (*name).to_owned(),
+                    column: "*".to_owned(),
+                    permits,
+                    k: 1,
+                    leakage,
+                    recipients: Vec::new(),
+                });
+            }
+            stored.push(TableData {
+                table,
+                rows,
+                format: Format::Parquet,
+            });
+        }
+        departments.push(Department {
+            name: (*department).to_owned(),
+            tables: stored,
+            policy: Some(Policy::new(
+                (*department).to_owned(),
+                sets.clone(),
+                rules,
+                levels,
+            )?),
+        });
+    }
+    Ok(departments)
+}
