@@ -62,7 +62,10 @@ pub(super) fn collect(
                     collector.cell(cell);
                 }
             }
-            Operator::Input { .. } | Operator::Align { .. } | Operator::Join { .. } => {}
+            Operator::Input { .. }
+            | Operator::Align { .. }
+            | Operator::Join { .. }
+            | Operator::Program(_) => {}
         }
     }
     collector.release()?;
@@ -131,6 +134,7 @@ impl Collector<'_> {
                     predicate_columns(predicate, &mut compared);
                     filters.extend(compared.into_iter().flat_map(behind));
                 }
+                Operator::Program(_) => {}
                 Operator::Aggregate { keys, .. } => {
                     groups.extend(keys.iter().copied().flat_map(behind));
                 }
@@ -374,7 +378,7 @@ impl Collector<'_> {
             Some(ReleasedSource::Cell(cell)) => Ok(vec![cell]),
             Some(ReleasedSource::Average { sum, count }) => Ok(vec![sum, count]),
             // A released key may be looked at and sorted by.
-            Some(ReleasedSource::Key(_)) => Ok(Vec::new()),
+            Some(ReleasedSource::Key(_) | ReleasedSource::Opened(_)) => Ok(Vec::new()),
             None => Err(Error::new(
                 Code::PeerMisbehaved,
                 "the release names a column that is not released",

@@ -165,6 +165,7 @@ impl Run<'_> {
                     of(*left)
                 }
                 Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => of(*input),
+                Operator::Program(_) => 0,
             };
             rows.push(made);
         }

@@ -3,6 +3,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::plan::{ColumnRef, Encoding, Fragment, FragmentIndex, JointPlan, Operator, Predicate};
+use crate::plan::program::chunks;
 use std::collections::BTreeSet;
 
 /// The widest column of bits that is shared.
@@ -16,6 +17,8 @@ pub(super) enum Form {
     Value,
     /// A Ring64 count once more in Z_2^128, for products with wide sums.
     Lifted,
+    /// A part of a long text, the least significant first.
+    Chunk(u16),
     /// One bit a row: whether it is NULL.
     Null,
 }
@@ -67,6 +70,16 @@ pub(super) fn kind(plan: &JointPlan, (at, form): Place) -> Result<Kind> {
     Ok(match form {
         Form::Null => Kind::Bits(1),
         Form::Lifted => Kind::Ring128,
+        Form::Chunk(part) => match encoding(plan, at)? {
+            Encoding::Text { max_bytes } => {
+                let widths = chunks(*max_bytes);
+                let width = widths.get(usize::from(part)).copied();
+                Kind::Bits(width.ok_or_else(|| {
+                    Error::new(Code::Internal, "a part that a text does not have")
+                })?)
+            }
+            _ => return Err(Error::new(Code::Internal, "a part of what is no text")),
+        },
         Form::Value => match encoding(plan, at)? {
             Encoding::KeyTag { bits, .. } | Encoding::UnitTag { bits } | Encoding::Bits(bits) => {
                 Kind::Bits(*bits)
@@ -152,6 +165,23 @@ pub(super) fn normal(plan: &JointPlan, at: ColumnRef) -> ColumnRef {
 fn collect(plan: &JointPlan, operator: &Operator, needed: &mut BTreeSet<Place>) -> Result<()> {
     match operator {
         Operator::Input { .. } | Operator::Align { .. } => {}
+        Operator::Program(_) => {
+            for (fragment, of) in plan.fragments.iter().enumerate() {
+                for (column, what) in of.columns.iter().enumerate() {
+                    let at = ColumnRef { fragment, column };
+                    match &what.encoding {
+                        Encoding::Text { max_bytes } if chunks(*max_bytes).len() > 1 => {
+                            let parts = chunks(*max_bytes).len();
+                            needed.extend((0..parts).map(|part| {
+                                (at, Form::Chunk(u16::try_from(part).unwrap_or(u16::MAX)))
+                            }));
+                            null(plan, at, needed)?;
+                        }
+                        _ => value_and_null(plan, at, needed)?,
+                    }
+                }
+            }
+        }
         Operator::Join {
             left_key,
             right_key,

@@ -23,6 +23,7 @@ mod input;
 mod keys;
 mod layout;
 mod prepare;
+mod program;
 mod relation;
 mod run;
 mod seeds;

@@ -5,6 +5,7 @@ use super::layout::{Form, Kind, Place, encoding, key_of, kind};
 use super::seeds::Seeds;
 use crate::error::{Code, Error, Result};
 use crate::local::encode::{EncodedFragment, Values};
+use crate::plan::program::CHUNK_BYTES;
 use crate::plan::{Encoding, FragmentIndex, JointPlan};
 use veilgate_mpc::input::{ClearColumn, ColumnKind};
 use veilgate_mpc::psi::tag::Tagger;
@@ -57,6 +58,9 @@ impl Source<'_> {
                     words: words.clone(),
                 }
             }
+            (Form::Chunk(part), Values::Bits { width, words }, Kind::Bits(due)) => {
+                chunk(words, *width, usize::from(part), due)
+            }
             // Counts are not negative.
             (Form::Lifted, Values::Ring64(words), Kind::Ring128) => {
                 ClearColumn::Arith128(words.iter().map(|&word| u128::from(word)).collect())
@@ -94,6 +98,31 @@ impl Source<'_> {
         Ok(tagger.tags(self.encoded.rows, |row, writer| {
             writer.column(keys.row(row))
         }))
+    }
+}
+
+/// Part `part` of every row's bits.
+fn chunk(words: &[u64], width: u32, part: usize, due: u32) -> ClearColumn {
+    let (stride, per_row) = (width.div_ceil(64) as usize, due.div_ceil(64) as usize);
+    let from = part * 8 * CHUNK_BYTES as usize;
+    let mut made = Vec::with_capacity(words.len() / stride.max(1) * per_row);
+    for row in words.chunks_exact(stride.max(1)) {
+        for word in 0..per_row {
+            let bit = from + 64 * word;
+            let (at, shift) = (bit / 64, bit % 64);
+            let low = row.get(at).copied().unwrap_or(0) >> shift;
+            let high = match shift {
+                0 => 0,
+                _ => row.get(at + 1).copied().unwrap_or(0) << (64 - shift),
+            };
+            let left = due as usize - 64 * word;
+            let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+            made.push((low | high) & mask);
+        }
+    }
+    ClearColumn::Bits {
+        width: due as usize,
+        words: made,
     }
 }
 

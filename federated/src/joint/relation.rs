@@ -1,8 +1,11 @@
 //! A shared table, with the place of every fragment's column in it.
 
+use super::blame::Failure;
 use super::layout::{Form, Place, normal};
+use super::program::{Cells, Rows};
 use crate::error::{Code, Error, Result};
-use crate::plan::{ColumnRef, JointPlan};
+use crate::plan::program::Program;
+use crate::plan::{ColumnRef, FragmentIndex, JointPlan};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use veilgate_mpc::share::BitColumn;
@@ -32,6 +35,44 @@ impl Relation {
     pub(super) fn sorted_by(mut self, key: Option<ColumnRef>) -> Self {
         self.sorted = key.and_then(|key| self.places.get(&(key, Form::Value)).copied());
         self
+    }
+
+    /// The columns of a fragment as variables of a program.
+    pub(super) fn rows(
+        self,
+        plan: &JointPlan,
+        fragment: FragmentIndex,
+    ) -> std::result::Result<Rows, Failure> {
+        let of = plan.fragments.get(fragment);
+        let mut columns = BTreeMap::new();
+        let mut sorted = None;
+        for column in 0..of.map_or(0, |of| of.columns.len()) {
+            let at = ColumnRef { fragment, column };
+            let mut parts = Vec::new();
+            let variable = Program::variable_of(&plan.fragments, fragment, column);
+            if let Some(position) = self.places.get(&(at, Form::Value)).copied() {
+                parts.push(self.table.columns[position].clone());
+                if self.sorted == Some(position) {
+                    sorted = Some(variable);
+                }
+            }
+            for part in 0..u16::MAX {
+                match self.places.get(&(at, Form::Chunk(part))) {
+                    Some(position) => parts.push(self.table.columns[*position].clone()),
+                    None => break,
+                }
+            }
+            let null = match self.places.get(&(at, Form::Null)) {
+                Some(position) => Some(self.table.bits("program", *position)?.clone()),
+                None => None,
+            };
+            columns.insert(variable, Cells { parts, null });
+        }
+        Ok(Rows {
+            columns,
+            valid: self.table.valid,
+            sorted,
+        })
     }
 
     /// The position of a column in one form.

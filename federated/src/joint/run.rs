@@ -3,6 +3,7 @@
 use super::blame::{Blamed, Failure, Names};
 use super::input::Prepared;
 use super::layout::Layout;
+use super::program::Runner;
 use super::relation::Relation;
 use super::{aggregate, filter, participant};
 use crate::error::{Code, Error, Result};
@@ -107,6 +108,21 @@ impl<'a> Run<'a> {
                         input.table.valid = and(ctx, &gate, &input.table.valid, &bit)?;
                         Ok(input)
                     })
+                }
+                Operator::Program(program) => {
+                    let runner = Runner::new(program, &self.plan.fragments)?;
+                    let mut inputs = Vec::with_capacity(self.plan.fragments.len());
+                    for fragment in 0..self.plan.fragments.len() {
+                        let at = self.plan.operators.iter().position(|of| {
+                            matches!(of, Operator::Input { fragment: f } if *f == fragment)
+                        });
+                        let relation = at.and_then(|at| relations.get_mut(at)?.take());
+                        let relation = relation.ok_or_else(|| {
+                            Error::new(Code::Internal, "a fragment that was not taken in")
+                        })?;
+                        inputs.push(relation.rows(self.plan, fragment).blamed(&self.blame)?);
+                    }
+                    return runner.run(ctx, inputs).blamed(&self.blame);
                 }
                 Operator::Aggregate {
                     input,

@@ -1,6 +1,7 @@
 //! The last step, over released values alone: HAVING, ORDER BY, LIMIT and the final projection.
 
 use super::engine::{query, session};
+use super::functions::average;
 use super::sanitise::{arrow_error, engine_error};
 use crate::error::{Code, Error, Result};
 use crate::plan::OutputColumn;
@@ -24,6 +25,7 @@ pub async fn post_process(
     output: &[OutputColumn],
 ) -> Result<RecordBatch> {
     let context = session(MEMORY)?;
+    context.register_udf(average());
     let table = MemTable::try_new(released.schema(), vec![vec![released]])
         .map_err(|error| engine_error(&error))?;
     context

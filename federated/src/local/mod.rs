@@ -7,6 +7,7 @@
 //! | `fragment` | runs the SQL of a fragment over the department's catalogue |
 //! | `source` | scans of Parquet and CSV files as the catalogue describes them |
 //! | `verify` | what a catalogue promises of a whole table: rows, distinct values, key |
+//! | `functions` | averages of released sums and counts |
 //! | [`canonical`] | brings text to one form, column by column |
 //! | [`encode`] | clear columns in the form in which they cross |
 //! | [`finish`] | HAVING, ORDER BY, LIMIT and projection over released values |
@@ -18,6 +19,7 @@ pub mod encode;
 pub mod engine;
 pub mod finish;
 mod fragment;
+pub(crate) mod functions;
 pub mod lineage;
 pub mod sanitise;
 mod source;

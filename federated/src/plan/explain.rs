@@ -288,6 +288,7 @@ fn describe(plan: &JointPlan, operator: &Operator) -> String {
             input,
             predicate: condition,
         } => format!("filter of o{input} where {}", predicate(plan, condition)),
+        Operator::Program(program) => format!("program of {} operators", program.operators.len()),
         Operator::Aggregate {
             input, keys, cells, ..
         } => format!(
@@ -396,6 +397,7 @@ fn released(plan: &JointPlan, out: &mut String) {
             let what = match column.source {
                 ReleasedSource::Key(key) => format!("key {key}"),
                 ReleasedSource::Cell(cell) => format!("number {cell}"),
+                ReleasedSource::Opened(column) => format!("column {column}"),
                 ReleasedSource::Average { sum, count } => {
                     format!("number {sum} / number {count}, both opened")
                 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use veilgate_mpc::net::LinkProfile;
 
 pub mod explain;
+pub mod program;
 pub(crate) mod validate;
 pub mod wire;
 
@@ -225,6 +226,8 @@ pub enum Operator {
         /// The predicate.
         predicate: Predicate,
     },
+    /// A program over all fragments, each taken in by an operator before. The last operator.
+    Program(program::Program),
     /// Groups, with their cells and unit counts. The last operator.
     Aggregate {
         /// Input relation.
@@ -337,6 +340,8 @@ pub enum ReleasedSource {
     Key(usize),
     /// A cell, by position.
     Cell(usize),
+    /// A column that a program opens, by position.
+    Opened(usize),
     /// The quotient of two cells, formed at release: needs the right to both.
     Average {
         /// The sum.

@@ -165,6 +165,11 @@ fn operator_cost(
                 rounds,
             }
         }
+        Operator::Program(_) => OperatorCost {
+            rows: 0,
+            bytes: 0,
+            rounds: 0,
+        },
         Operator::Aggregate {
             input,
             keys,

@@ -35,6 +35,7 @@ mod emit;
 mod keys;
 mod order;
 mod predicate;
+mod program;
 mod release;
 mod rows;
 mod rules;
@@ -48,6 +49,7 @@ use crate::schema::Department;
 use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
+pub use program::plan_program;
 
 /// The longest SQL text that is planned, in bytes.
 pub const MAX_SQL_BYTES: usize = 32 * 1024;

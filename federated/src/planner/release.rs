@@ -98,7 +98,7 @@ pub(super) fn build(
 }
 
 /// The type in which an output column is delivered.
-fn output_type(data_type: &DataType) -> Result<ScalarType> {
+pub(super) fn output_type(data_type: &DataType) -> Result<ScalarType> {
     if let Some(known) = ScalarType::from_arrow(data_type) {
         return Ok(known);
     }

@@ -229,7 +229,9 @@ pub(super) fn schema_of(sql: &str, tables: Tables) -> Result<Vec<(DataType, bool
         .try_with_sql(sql)
         .and_then(|mut parser| parser.parse_statement())
         .map_err(|_| refuse())?;
-    let scope = Scope::new(tables);
+    let mut scope = Scope::new(tables);
+    scope.aggregates = SessionStateDefaults::default_aggregate_functions();
+    scope.scalars.push(Arc::new(crate::local::functions::average()));
     let plan = scope
         .plan(statement)
         .and_then(|plan| scope.analyse(plan))

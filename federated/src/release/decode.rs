@@ -3,6 +3,7 @@
 //! Knows nothing of shares. Every word comes from three gateways, so every range is checked.
 
 use crate::error::{Code, Error, Result};
+use crate::plan::program::Program;
 use crate::plan::{ColumnRef, Encoding, FragmentColumn, JointPlan, Operator, ReleasedSource};
 use crate::schema::ScalarType;
 use arrow::array::{
@@ -40,6 +41,9 @@ pub(super) struct Opened {
 /// `Overflow` when a sum or an average does not fit its declared type; `PeerMisbehaved` when words
 /// are outside their encoding.
 pub(super) fn columns(plan: &JointPlan, opened: &Opened) -> Result<Vec<ArrayRef>> {
+    if let Some(Operator::Program(program)) = plan.operators.last() {
+        return program_columns(plan, program, opened);
+    }
     let Some(Operator::Aggregate { keys, cells, .. }) = plan.operators.get(plan.release.input)
     else {
         return Err(internal("the release is not of an aggregate"));
@@ -50,12 +54,14 @@ pub(super) fn columns(plan: &JointPlan, opened: &Opened) -> Result<Vec<ArrayRef>
             ReleasedSource::Key(index) => {
                 let column = keys.get(index).and_then(|key| fragment_column(plan, *key));
                 let column = column.ok_or_else(|| internal("no such group key"))?;
-                key_array(pick(&opened.keys, index)?, opened.rows, column)?
+                let key = pick(&opened.keys, index)?;
+                key_array(key, opened.rows, column.data_type, &column.encoding)?
             }
             ReleasedSource::Cell(index) => {
                 let values = numbers(pick(&opened.cells, index)?)?;
                 number_array(&values, released.data_type)?
             }
+            ReleasedSource::Opened(_) => return Err(internal("a column of no program")),
             ReleasedSource::Average { sum, count } => {
                 let sums = numbers(pick(&opened.cells, sum)?)?;
                 let counts = numbers(pick(&opened.cells, count)?)?;
@@ -70,6 +76,51 @@ pub(super) fn columns(plan: &JointPlan, opened: &Opened) -> Result<Vec<ArrayRef>
         arrays.push(array);
     }
     Ok(arrays)
+}
+
+/// The columns that a program opens.
+fn program_columns(plan: &JointPlan, program: &Program, opened: &Opened) -> Result<Vec<ArrayRef>> {
+    let types = program.check(&plan.fragments)?;
+    let mut arrays = Vec::with_capacity(plan.release.columns.len());
+    for released in &plan.release.columns {
+        let ReleasedSource::Opened(index) = released.source else {
+            return Err(internal("a released column of no program"));
+        };
+        let variable = program.opened.get(index);
+        let variable = variable.ok_or_else(|| internal("a column that is not opened"))?;
+        let value = types.value(*variable)?;
+        let column = pick(&opened.cells, index)?;
+        let array = match &value.form {
+            Encoding::Codes(_) | Encoding::Text { .. } => {
+                key_array(column, opened.rows, value.data_type, &value.form)?
+            }
+            Encoding::Bits(_) => {
+                let values = key_numbers(column, opened.rows)?;
+                number_array(&values, released.data_type)?
+            }
+            _ => number_array(&numbers(column)?, released.data_type)?,
+        };
+        arrays.push(array);
+    }
+    Ok(arrays)
+}
+
+/// Bits as signed integers; NULL where they are.
+fn key_numbers(column: &OpenedColumn, rows: usize) -> Result<Vec<Option<i128>>> {
+    let Words::Bits { width, words } = &column.words else {
+        return Err(internal("a number that is not opened as bits"));
+    };
+    let per_row = width.div_ceil(64) as usize;
+    if words.len() != rows * per_row {
+        return Err(internal("a column of another length than its relation"));
+    }
+    let is_null = |row: usize| column.nulls.as_ref().is_some_and(|nulls| nulls[row]);
+    Ok((0..rows)
+        .map(|row| {
+            let of = &words[row * per_row..(row + 1) * per_row];
+            (!is_null(row)).then(|| signed(of, *width))
+        })
+        .collect())
 }
 
 pub(super) fn fragment_column(plan: &JointPlan, at: ColumnRef) -> Option<&FragmentColumn> {
@@ -90,7 +141,12 @@ fn scale_of(data_type: ScalarType) -> u8 {
 }
 
 /// A group key, as the owner's encoding says.
-fn key_array(column: &OpenedColumn, rows: usize, of: &FragmentColumn) -> Result<ArrayRef> {
+fn key_array(
+    column: &OpenedColumn,
+    rows: usize,
+    data_type: ScalarType,
+    encoding: &Encoding,
+) -> Result<ArrayRef> {
     let Words::Bits { width, words } = &column.words else {
         return Err(internal("a group key that is not shared as bits"));
     };
@@ -100,7 +156,7 @@ fn key_array(column: &OpenedColumn, rows: usize, of: &FragmentColumn) -> Result<
     }
     let is_null = |row: usize| column.nulls.as_ref().is_some_and(|nulls| nulls[row]);
     let row_words = |row: usize| &words[row * per_row..(row + 1) * per_row];
-    match &of.encoding {
+    match encoding {
         Encoding::Codes(codes) => {
             let mut texts: Vec<Option<&str>> = Vec::with_capacity(rows);
             for row in 0..rows {
@@ -128,7 +184,7 @@ fn key_array(column: &OpenedColumn, rows: usize, of: &FragmentColumn) -> Result<
             let values: Vec<Option<i128>> = (0..rows)
                 .map(|row| (!is_null(row)).then(|| signed(row_words(row), *width)))
                 .collect();
-            number_array(&values, of.data_type)
+            number_array(&values, data_type)
         }
         _ => Err(internal("a group key in an encoding that has no inverse")),
     }

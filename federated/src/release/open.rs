@@ -6,7 +6,8 @@ use crate::error::{Code, Error, Result};
 use crate::flow::Permitted;
 use crate::joint::has_null_bit;
 use crate::local::finish::post_process;
-use crate::plan::{JointPlan, Operator};
+use crate::plan::program::{Program, chunks};
+use crate::plan::{Encoding, JointPlan, Operator};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use std::fmt;
@@ -124,6 +125,9 @@ pub(crate) async fn open_plan(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result
 }
 
 pub(super) fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> {
+    if let Some(Operator::Program(program)) = plan.operators.last() {
+        return opened_program(plan, program, shares);
+    }
     let Some(Operator::Aggregate { keys, cells, .. }) = plan.operators.get(plan.release.input)
     else {
         return Err(Error::new(
@@ -167,6 +171,84 @@ pub(super) fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> 
         keys,
         cells,
     })
+}
+
+/// The columns that a program opens: the parts of each, then its NULL flags where it can be NULL.
+fn opened_program(
+    plan: &JointPlan,
+    program: &Program,
+    shares: &[Vec<u8>; 3],
+) -> Result<Opened> {
+    let types = program.check(&plan.fragments)?;
+    let ClearTable { columns, valid } = reconstruct([&shares[0], &shares[1], &shares[2]])
+        .map_err(|error| disagree(plan, &error))?;
+    let rows = valid.len();
+    let keep: Vec<usize> = (0..rows).filter(|&row| valid[row]).collect();
+    let mut columns = columns.into_iter();
+    let due = || {
+        Error::new(
+            Code::PeerMisbehaved,
+            "the final shares are not of the result that the plan declares",
+        )
+    };
+    let mut next = || picked(columns.next().ok_or_else(due)?, rows, &keep).ok_or_else(due);
+    let mut cells = Vec::with_capacity(program.opened.len());
+    for variable in &program.opened {
+        let value = types.value(*variable)?;
+        let words = match &value.form {
+            Encoding::Text { max_bytes } => {
+                let parts = chunks(*max_bytes)
+                    .iter()
+                    .map(|_| next())
+                    .collect::<Result<Vec<_>>>()?;
+                joined(&parts, 8 * (max_bytes + 1), keep.len()).ok_or_else(due)?
+            }
+            _ => next()?,
+        };
+        let nulls = match value.nullable {
+            false => None,
+            true => match next()? {
+                Words::Bits { width: 1, words } => {
+                    Some(words.iter().map(|word| word & 1 == 1).collect())
+                }
+                _ => return Err(due()),
+            },
+        };
+        cells.push(OpenedColumn { words, nulls });
+    }
+    Ok(Opened {
+        rows: keep.len(),
+        keys: Vec::new(),
+        cells,
+    })
+}
+
+/// The parts of a text, the least significant first, as one column of `width` bits.
+fn joined(parts: &[Words], width: u32, rows: usize) -> Option<Words> {
+    let stride = width.div_ceil(64) as usize;
+    let mut made = vec![0_u64; rows * stride];
+    let mut from = 0;
+    for part in parts {
+        let Words::Bits { width, words } = part else {
+            return None;
+        };
+        let per_row = width.div_ceil(64) as usize;
+        if words.len() != rows * per_row {
+            return None;
+        }
+        for (row, of) in words.chunks_exact(per_row).enumerate() {
+            for (word, bits) in of.iter().enumerate() {
+                let bit = from + 64 * word;
+                let at = row * stride + bit / 64;
+                *made.get_mut(at)? |= bits << (bit % 64);
+                if bit % 64 > 0 && bits >> (64 - bit % 64) > 0 {
+                    *made.get_mut(at + 1)? |= bits >> (64 - bit % 64);
+                }
+            }
+        }
+        from += *width as usize;
+    }
+    Some(Words::Bits { width, words: made })
 }
 
 /// Shares that do not fit together: which of two parties is to blame cannot be known here.

@@ -339,6 +339,7 @@ pub(crate) fn text(planned: &Planned) -> String {
     for (index, operator) in plan.operators.iter().enumerate() {
         let _ = write!(out, "o{index} ");
         let _ = match operator {
+            Operator::Program(_) => unreachable!(),
             Operator::Input { fragment } => writeln!(out, "input f{fragment}"),
             Operator::Align {
                 fragments,
@@ -409,6 +410,7 @@ pub(crate) fn text(planned: &Planned) -> String {
         .iter()
         .map(|column| {
             let source = match column.source {
+                ReleasedSource::Opened(column) => format!("column {column}"),
                 ReleasedSource::Key(key) => format!("key {key}"),
                 ReleasedSource::Cell(cell) => format!("x{cell}"),
                 ReleasedSource::Average { sum, count } => format!("x{sum}/x{count}"),

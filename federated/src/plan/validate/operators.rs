@@ -127,6 +127,7 @@ pub(crate) fn relation_facts(plan: &JointPlan) -> Result<Vec<RelationFacts>> {
                 let (left, right) = (&facts[take(*left)?], &facts[take(*right)?]);
                 join_facts(plan, left, right, *left_key, *right_key)?
             }
+            Operator::Program(_) => return Err(refusal("a program that is not the whole plan")),
             Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => {
                 facts[take(*input)?].clone()
             }
@@ -184,7 +185,7 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
             || "exactly one aggregate has to be the last operator".to_owned(),
         )?;
         match operator {
-            Operator::Input { .. } | Operator::Join { .. } => {}
+            Operator::Input { .. } | Operator::Join { .. } | Operator::Program(_) => {}
             Operator::Align {
                 fragments,
                 class,
@@ -450,7 +451,7 @@ pub(super) fn used(plan: &JointPlan) -> (BTreeSet<ColumnRef>, BTreeSet<(Fragment
     let mut keys = BTreeSet::new();
     for operator in &plan.operators {
         match operator {
-            Operator::Input { .. } => {}
+            Operator::Input { .. } | Operator::Program(_) => {}
             Operator::Align {
                 fragments, class, ..
             } => keys.extend(fragments.iter().map(|of| (*of, *class))),

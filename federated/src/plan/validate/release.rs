@@ -57,6 +57,9 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
                 check_cell(plan, cell, keys.is_empty(), released)?;
                 released_cells.insert(index);
             }
+            ReleasedSource::Opened(_) => {
+                return Err(refusal("a column that no program opens"));
+            }
             ReleasedSource::Average { sum, count } => {
                 let total = cells.get(sum).ok_or_else(missing)?;
                 let number = cells.get(count).ok_or_else(missing)?;

@@ -150,6 +150,7 @@ fn operator(operator: &Operator) -> pb::Operator {
             input: index(*input),
             predicate: Some(predicate(condition)),
         }),
+        Operator::Program(_) => return pb::Operator { kind: None },
         Operator::Aggregate {
             input,
             keys,
@@ -229,6 +230,7 @@ fn released_column(column: &ReleasedColumn) -> pb::ReleasedColumn {
     let from = match column.source {
         ReleasedSource::Key(key) => From::Key(index(key)),
         ReleasedSource::Cell(cell) => From::Cell(index(cell)),
+        ReleasedSource::Opened(_) => From::Cell(u32::MAX),
         ReleasedSource::Average { sum, count } => From::Average(pb::Average {
             sum_cell: index(sum),
             count_cell: index(count),

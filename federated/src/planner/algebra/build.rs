@@ -161,13 +161,16 @@ impl Builder<'_> {
                 .columns
                 .get(at)
                 .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
-            let id = self.columns.add(Info {
-                data_type: column.data_type.to_arrow(),
-                nullable: column.nullable,
-                label: column.name.clone(),
-                distinct: bounds::distinct(column, false),
-            });
-            columns.push((at, id));
+            let mut info = Info::new(
+                column.data_type.to_arrow(),
+                column.nullable,
+                column.name.clone(),
+            );
+            info.distinct = bounds::distinct(column, false);
+            info.most = (column.max_abs > 0).then_some(u128::from(column.max_abs));
+            info.codes.clone_from(&column.codes);
+            info.bytes = bounds::text_bytes(column);
+            columns.push((at, self.columns.add(info)));
         }
         let by: BTreeMap<&str, ColumnId> = columns
             .iter()
@@ -450,17 +453,19 @@ impl Builder<'_> {
                 continue;
             }
             let field = group.schema.field(group.group_expr.len() + position);
-            let id = self.columns.add(Info {
-                data_type: field.data_type().clone(),
-                nullable: field.is_nullable(),
-                label: match &argument {
-                    Some(argument) => {
-                        format!("{}({})", function.name(), self.columns.label(argument))
-                    }
-                    None => "count(*)".to_owned(),
-                },
-                distinct: None,
-            });
+            let label = match &argument {
+                Some(argument) => format!("{}({})", function.name(), self.columns.label(argument)),
+                None => "count(*)".to_owned(),
+            };
+            let mut info = Info::new(field.data_type().clone(), field.is_nullable(), label);
+            if let (Function::Min | Function::Max, Some(argument)) = (function, &argument) {
+                info.most = self.columns.magnitude(argument);
+                info.bytes = self.columns.text_bytes(argument);
+                if let Some(of) = ColumnId::of_expr(argument) {
+                    info.codes.clone_from(&self.columns.info(of)?.codes);
+                }
+            }
+            let id = self.columns.add(info);
             aggregates.push(Aggregate {
                 id,
                 function,
@@ -585,12 +590,11 @@ impl Builder<'_> {
             .fields()
             .iter()
             .map(|field| {
-                self.columns.add(Info {
-                    data_type: field.data_type().clone(),
-                    nullable: field.is_nullable(),
-                    label: field.name().clone(),
-                    distinct: None,
-                })
+                self.columns.add(Info::new(
+                    field.data_type().clone(),
+                    field.is_nullable(),
+                    field.name().clone(),
+                ))
             })
             .collect();
         Ok(Built {
@@ -645,6 +649,7 @@ impl Function {
             Self::Avg => "avg",
             Self::Min => "min",
             Self::Max => "max",
+            Self::Any => "min",
         }
     }
 }

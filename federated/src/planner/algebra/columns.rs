@@ -54,6 +54,27 @@ pub(in crate::planner) struct Info {
     pub(in crate::planner) label: String,
     /// A public bound on distinct values, NULL aside.
     pub(in crate::planner) distinct: Option<u64>,
+    /// A public bound on the absolute value, in units of the last digit.
+    pub(in crate::planner) most: Option<u128>,
+    /// The public code list of a text; empty: none.
+    pub(in crate::planner) codes: Vec<String>,
+    /// A public bound on the bytes of a text.
+    pub(in crate::planner) bytes: Option<u32>,
+}
+
+impl Info {
+    /// A column of which only its type is known.
+    pub(in crate::planner) fn new(data_type: DataType, nullable: bool, label: String) -> Self {
+        Self {
+            data_type,
+            nullable,
+            label,
+            distinct: None,
+            most: None,
+            codes: Vec::new(),
+            bytes: None,
+        }
+    }
 }
 
 /// All columns of a query.
@@ -74,12 +95,10 @@ impl Columns {
     /// A new column for this expression.
     pub(in crate::planner) fn compute(&mut self, expr: &Expr) -> Result<ColumnId> {
         let (data_type, nullable) = self.type_of(expr)?;
-        Ok(self.add(Info {
-            data_type,
-            nullable,
-            label: self.label(expr),
-            distinct: None,
-        }))
+        let mut info = Info::new(data_type, nullable, self.label(expr));
+        info.most = self.magnitude(expr);
+        info.bytes = self.text_bytes(expr);
+        Ok(self.add(info))
     }
 
     /// What is known of a column.

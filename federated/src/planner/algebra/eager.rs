@@ -102,6 +102,10 @@ fn once(right: Rel, on: &[(ColumnId, ColumnId)], conditions: &[Expr]) -> Rel {
 /// One input below a group, while it is rewritten.
 struct Side {
     columns: BTreeSet<ColumnId>,
+    /// A public bound on its rows.
+    most: u64,
+    /// Whether it adds columns to joined rows, and no rows.
+    unique: bool,
     /// Whether it groups its rows.
     groups: bool,
     /// Whether it can have no row for a joined one.
@@ -160,6 +164,8 @@ impl<'a> Eager<'a> {
             leaves(input, false, &mut |rel, optional| {
                 sides.push(Side {
                     columns: rel.columns().into_iter().collect(),
+                    most: rel.most(columns),
+                    unique: false,
                     groups: false,
                     optional,
                     keys: BTreeSet::new(),
@@ -207,6 +213,8 @@ impl<'a> Eager<'a> {
         let rel = if !keys.is_empty() && input.unique_on(&set) {
             single_rows(input, made, self.columns)?
         } else {
+            let (keys, same) = self.least(&input, keys)?;
+            made.extend(same);
             Rel::Group {
                 input: Box::new(input),
                 keys,
@@ -214,6 +222,38 @@ impl<'a> Eager<'a> {
             }
         };
         Ok(rel.computing(after))
+    }
+
+    /// Keys without those that the others determine, the widest left out first; what is left out has one
+    /// value in each group.
+    fn least(
+        &self,
+        input: &Rel,
+        keys: Vec<ColumnId>,
+    ) -> Result<(Vec<ColumnId>, Vec<Aggregate>)> {
+        let mut widest: Vec<(bool, ColumnId)> = Vec::new();
+        for key in &keys {
+            let info = self.columns.info(*key)?;
+            let text = info.data_type == DataType::Utf8 && info.codes.is_empty();
+            widest.push((text, *key));
+        }
+        widest.sort_by_key(|(text, _)| !text);
+        let mut least: BTreeSet<ColumnId> = keys.iter().copied().collect();
+        let mut same = Vec::new();
+        for (_, key) in widest {
+            let mut less = least.clone();
+            less.remove(&key);
+            if !less.is_empty() && input.determined(&less).contains(&key) {
+                least = less;
+                same.push(Aggregate {
+                    id: key,
+                    function: Function::Any,
+                    argument: Some(key.expr()),
+                });
+            }
+        }
+        let keys = keys.into_iter().filter(|key| least.contains(key)).collect();
+        Ok((keys, same))
     }
 
     /// How an aggregate comes about.
@@ -256,7 +296,9 @@ impl<'a> Eager<'a> {
                     _ => Plan::Whole(argument),
                 }
             }
-            Function::Min | Function::Max | Function::CountDistinct => Plan::Whole(argument),
+            Function::Min | Function::Max | Function::Any | Function::CountDistinct => {
+                Plan::Whole(argument)
+            }
         })
     }
 
@@ -539,12 +581,10 @@ impl<'a> Eager<'a> {
             }
             _ => DataType::Int64,
         };
-        let id = self.columns.add(Info {
-            data_type,
-            nullable: true,
-            label: format!("sum({})", self.columns.label(factor)),
-            distinct: None,
-        });
+        let label = format!("sum({})", self.columns.label(factor));
+        let mut info = Info::new(data_type, true, label);
+        info.most = self.summed(factor, self.sides[side].most);
+        let id = self.columns.add(info);
         self.sides[side].partial.push(Aggregate {
             id,
             function: Function::Sum,
@@ -558,12 +598,11 @@ impl<'a> Eager<'a> {
         let id = match self.sides[side].weight {
             Some(id) => id,
             None => {
-                let id = self.columns.add(Info {
-                    data_type: DataType::Int64,
-                    nullable: self.sides[side].optional,
-                    label: "count(*)".to_owned(),
-                    distinct: None,
-                });
+                let side_of = &self.sides[side];
+                let mut info =
+                    Info::new(DataType::Int64, side_of.optional, "count(*)".to_owned());
+                info.most = Some(u128::from(side_of.most));
+                let id = self.columns.add(info);
                 self.sides[side].partial.push(Aggregate {
                     id,
                     function: Function::Count,
@@ -620,18 +659,32 @@ impl<'a> Eager<'a> {
             },
         };
         let label = self.columns.info(of.id)?.label.clone();
-        let id = self.columns.add(Info {
-            data_type,
-            nullable: argument.is_some(),
-            label,
-            distinct: None,
+        let mut info = Info::new(data_type, argument.is_some(), label);
+        // All rows behind all groups together are no more than rows of all sides.
+        let rows = self.sides.iter().fold(1_u64, |rows, side| {
+            rows.saturating_mul(match side.unique {
+                true => 1,
+                false => side.most.max(1),
+            })
         });
+        info.most = match &argument {
+            None => Some(u128::from(rows)),
+            Some(argument) => self.summed(argument, rows),
+        };
+        let id = self.columns.add(info);
         made.push(Aggregate {
             id,
             function,
             argument,
         });
         Ok(id.expr())
+    }
+
+    /// A bound on a sum of this over so many rows.
+    fn summed(&self, argument: &Expr, rows: u64) -> Option<u128> {
+        self.columns
+            .magnitude(argument)?
+            .checked_mul(u128::from(rows.max(1)))
     }
 
     /// The block with its sides as they were decided.

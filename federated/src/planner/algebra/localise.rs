@@ -4,15 +4,16 @@
 //! The engine's join order follows FROM; cut as it stands, it would split one owner's tables over
 //! several fragments in 11 of the 22 queries of TPC-H.
 
-use super::columns::{ColumnId, substitute, used, used_by};
+use super::columns::{ColumnId, Columns, substitute, used, used_by};
 use super::keys::classes;
 use super::{Block, JoinKind, Rel};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
+use crate::planner::columns::split;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The same relation, with as much as possible below each owner.
-pub(in crate::planner) fn localise(rel: Rel) -> Result<Rel> {
+pub(in crate::planner) fn localise(rel: Rel, columns: &mut Columns) -> Result<Rel> {
     if rel.owner().is_some() {
         return Ok(flattened(rel));
     }
@@ -22,9 +23,9 @@ pub(in crate::planner) fn localise(rel: Rel) -> Result<Rel> {
             block.inputs = block
                 .inputs
                 .into_iter()
-                .map(localise)
+                .map(|input| localise(input, columns))
                 .collect::<Result<_>>()?;
-            settle(block)
+            settle(block, columns)?
         }
         Rel::Join {
             kind,
@@ -32,13 +33,17 @@ pub(in crate::planner) fn localise(rel: Rel) -> Result<Rel> {
             right,
             on,
             conditions,
-        } => join(kind, localise(*left)?, localise(*right)?, on, conditions)?,
+        } => {
+            let left = localise(*left, columns)?;
+            let right = localise(*right, columns)?;
+            join(kind, left, right, on, conditions, columns)?
+        },
         Rel::Group {
             input,
             keys,
             aggregates,
         } => Rel::Group {
-            input: Box::new(localise(*input)?),
+            input: Box::new(localise(*input, columns)?),
             keys,
             aggregates,
         },
@@ -48,17 +53,20 @@ pub(in crate::planner) fn localise(rel: Rel) -> Result<Rel> {
             skip,
             fetch,
         } => Rel::Sort {
-            input: Box::new(localise(*input)?),
+            input: Box::new(localise(*input, columns)?),
             keys,
             skip,
             fetch,
         },
-        Rel::Union { inputs, columns } => Rel::Union {
+        Rel::Union {
+            inputs,
+            columns: made,
+        } => Rel::Union {
             inputs: inputs
                 .into_iter()
-                .map(|(input, of)| Ok((localise(input)?, of)))
+                .map(|(input, of)| Ok((localise(input, columns)?, of)))
                 .collect::<Result<_>>()?,
-            columns,
+            columns: made,
         },
     })
 }
@@ -135,18 +143,113 @@ fn merge(block: Block, which: impl Fn(&Rel) -> bool) -> Block {
 }
 
 /// Moves columns and conditions to their owners and joins what one owner has, until nothing moves.
-fn settle(block: Block) -> Rel {
+fn settle(block: Block, columns: &mut Columns) -> Result<Rel> {
     let mut block = merge(block, |inner| inner.owner().is_none());
     equalities(&mut block);
-    while move_down(&mut block) || contract(&mut block) {}
+    loop {
+        while move_down(&mut block) || contract(&mut block) {}
+        if !own_parts(&mut block, columns)? {
+            break;
+        }
+    }
     if block.inputs.len() == 1
         && block.equal.is_empty()
         && block.computed.is_empty()
         && block.conditions.is_empty()
     {
-        return block.inputs.remove(0);
+        return Ok(block.inputs.remove(0));
     }
-    Rel::Block(block)
+    Ok(Rel::Block(block))
+}
+
+/// Parts of conditions that one owner can compute alone become columns of its own: what is left compares
+/// columns, and connects truth values.
+fn own_parts(block: &mut Block, columns: &mut Columns) -> Result<bool> {
+    let mut made = false;
+    let conditions = std::mem::take(&mut block.conditions);
+    for condition in conditions {
+        let mut new = Vec::new();
+        let condition = owned(block, columns, condition, &mut new)?;
+        made |= !new.is_empty();
+        block.computed.extend(new);
+        block.conditions.push(condition);
+    }
+    Ok(made)
+}
+
+fn owned(
+    block: &Block,
+    columns: &mut Columns,
+    expr: Expr,
+    new: &mut Vec<(ColumnId, Expr)>,
+) -> Result<Expr> {
+    let looks = used(&expr);
+    let alone = |looks: &BTreeSet<ColumnId>| {
+        let mut inputs = block.inputs.iter();
+        inputs.position(|input| input.owner().is_some() && input.has(looks))
+    };
+    if looks.is_empty() || ColumnId::of_expr(&expr).is_some() {
+        return Ok(expr);
+    }
+    if alone(&looks).is_some() {
+        let known = new.iter().find(|(_, known)| *known == expr);
+        if let Some((id, _)) = known {
+            return Ok(id.expr());
+        }
+        let id = columns.compute(&expr)?;
+        new.push((id, expr));
+        return Ok(id.expr());
+    }
+    match expr {
+        Expr::BinaryExpr(BinaryExpr {
+            op: op @ (Operator::And | Operator::Or),
+            left,
+            right,
+        }) => {
+            // Parts of one owner are one truth value.
+            let whole = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            let mut of_owner: BTreeMap<usize, Expr> = BTreeMap::new();
+            let mut rest = Vec::new();
+            for part in split(whole, op) {
+                let looks = used(&part);
+                match alone(&looks).filter(|_| !looks.is_empty()) {
+                    None => rest.push(part),
+                    Some(input) => {
+                        let joined = match of_owner.remove(&input) {
+                            None => part,
+                            Some(before) => binary(before, op, part),
+                        };
+                        of_owner.insert(input, joined);
+                    }
+                }
+            }
+            let parts = of_owner.into_values().chain(rest);
+            let mut made: Option<Expr> = None;
+            for part in parts {
+                let part = owned(block, columns, part, new)?;
+                made = Some(match made {
+                    None => part,
+                    Some(before) => binary(before, op, part),
+                });
+            }
+            made.ok_or_else(|| Error::new(Code::Internal, "an empty condition"))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let left = owned(block, columns, *left, new)?;
+            let right = owned(block, columns, *right, new)?;
+            Ok(binary(left, op, right))
+        }
+        Expr::Not(inner) => Ok(Expr::Not(Box::new(owned(block, columns, *inner, new)?))),
+        Expr::Cast(of) => {
+            let inner = owned(block, columns, *of.expr, new)?;
+            Ok(datafusion::logical_expr::cast(inner, of.field.data_type().clone()))
+        }
+        other => Ok(other),
+    }
+}
+
+fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
+    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
 }
 
 /// Conditions that are equalities of columns of different inputs.
@@ -194,7 +297,14 @@ fn move_down(block: &mut Block) -> bool {
                 update(block, input, |rel| rel.computing(vec![(id, expr)]));
                 moved = true;
             }
-            None => block.computed.push((id, expr)),
+            None => {
+                let below = |rel: &mut Rel| compute_below(rel, id, &expr);
+                if block.inputs.iter_mut().any(below) {
+                    moved = true;
+                } else {
+                    block.computed.push((id, expr));
+                }
+            }
         }
     }
     for condition in std::mem::take(&mut block.conditions) {
@@ -211,11 +321,7 @@ fn move_down(block: &mut Block) -> bool {
         let same = block.inputs.iter().position(|input| input.has(&pair));
         match same {
             Some(input) => {
-                let equal = Expr::BinaryExpr(BinaryExpr::new(
-                    Box::new(a.expr()),
-                    Operator::Eq,
-                    Box::new(b.expr()),
-                ));
+                let equal = binary(a.expr(), Operator::Eq, b.expr());
                 update(block, input, |rel| rel.filtered(vec![equal]));
                 moved = true;
             }
@@ -223,6 +329,31 @@ fn move_down(block: &mut Block) -> bool {
         }
     }
     moved
+}
+
+/// Computes a column at the owner of all that it looks at, below joins that keep their left rows.
+fn compute_below(rel: &mut Rel, id: ColumnId, expr: &Expr) -> bool {
+    let looks = used(expr);
+    if looks.is_empty() || !rel.has(&looks) {
+        return false;
+    }
+    if rel.owner().is_some() {
+        let before = std::mem::replace(rel, Rel::Block(Block::default()));
+        *rel = before.computing(vec![(id, expr.clone())]);
+        return true;
+    }
+    match rel {
+        Rel::Join {
+            kind: JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn,
+            left,
+            ..
+        } => compute_below(left, id, expr),
+        Rel::Block(block) => {
+            let mut inputs = block.inputs.iter_mut();
+            inputs.any(|input| compute_below(input, id, expr))
+        }
+        _ => false,
+    }
 }
 
 fn update(block: &mut Block, input: usize, change: impl FnOnce(Rel) -> Rel) {
@@ -292,6 +423,7 @@ fn join(
     right: Rel,
     on: Vec<(ColumnId, ColumnId)>,
     conditions: Vec<Expr>,
+    columns: &mut Columns,
 ) -> Result<Rel> {
     let movable = !matches!(kind, JoinKind::Full | JoinKind::NotIn);
     if let (true, Some(owner), Rel::Block(block)) = (movable, right.owner(), &left) {
@@ -328,7 +460,7 @@ fn join(
                 on,
                 conditions,
             });
-            return Ok(settle(block));
+            return settle(block, columns);
         }
     }
     Ok(Rel::Join {

@@ -15,6 +15,8 @@ mod eager;
 mod functions;
 mod keys;
 mod localise;
+mod lower;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -25,6 +27,7 @@ pub(super) use cut::{Cut, cut};
 pub(super) use eager::eager;
 pub(super) use functions::AVERAGE;
 pub(super) use localise::localise;
+pub(super) use lower::{Lowered, lower};
 pub(super) use text::fragment;
 
 use crate::catalog::Table;
@@ -123,6 +126,8 @@ pub(super) enum Function {
     Avg,
     Min,
     Max,
+    /// One of the values, all of which are the same.
+    Any,
     CountDistinct,
 }
 

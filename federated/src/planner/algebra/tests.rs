@@ -8,67 +8,12 @@ use crate::planner::sql::{Query, optimised};
 use crate::planner::{Federation, Member};
 use crate::policy::Leakage;
 use crate::testing::tpch::{self, Split};
-use arrow::array::{Array, ArrayRef, Decimal128Array, RecordBatch, StringArray};
+use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use datafusion::common::Result as EngineResult;
+use arrow::datatypes::DataType;
 use datafusion::datasource::MemTable;
-use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
-
-/// The planner's own average, for the joint part in the clear.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Average(Signature);
-
-impl ScalarUDFImpl for Average {
-    fn name(&self) -> &str {
-        super::AVERAGE
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.0
-    }
-
-    fn return_type(&self, args: &[DataType]) -> EngineResult<DataType> {
-        Ok(match &args[0] {
-            DataType::Decimal128(_, scale) => DataType::Decimal128(38, scale + 4),
-            _ => DataType::Float64,
-        })
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
-        use arrow::array::AsArray;
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let counts = arrays[1].as_primitive::<Int64Type>();
-        let array: ArrayRef = match arrays[0].data_type() {
-            DataType::Decimal128(_, scale) => {
-                let sums = arrays[0].as_primitive::<arrow::datatypes::Decimal128Type>();
-                let values = sums.iter().zip(counts).map(|(sum, count)| {
-                    let count = count.filter(|count| *count != 0)?;
-                    Some(sum? * 10_000 / i128::from(count))
-                });
-                Arc::new(
-                    values
-                        .collect::<Decimal128Array>()
-                        .with_precision_and_scale(38, scale + 4)?,
-                )
-            }
-            _ => {
-                let sums = cast(&arrays[0], &DataType::Float64)?;
-                let sums = sums.as_primitive::<Float64Type>();
-                let values = sums.iter().zip(counts).map(|(sum, count)| {
-                    let count = count.filter(|count| *count != 0)?;
-                    Some(sum? / count as f64)
-                });
-                Arc::new(values.collect::<arrow::array::Float64Array>())
-            }
-        };
-        Ok(ColumnarValue::Array(array))
-    }
-}
 
 fn run(sql: &str, tables: &[(String, RecordBatch)]) -> RecordBatch {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -76,10 +21,7 @@ fn run(sql: &str, tables: &[(String, RecordBatch)]) -> RecordBatch {
         .unwrap();
     runtime.block_on(async {
         let context = SessionContext::new_with_config(engine_config());
-        context.register_udf(ScalarUDF::new_from_impl(Average(Signature::any(
-            2,
-            Volatility::Immutable,
-        ))));
+        context.register_udf(crate::local::functions::average());
         for (name, batch) in tables {
             let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap();
             context
@@ -104,7 +46,7 @@ fn split_query(sql: &str, federation: &Federation) -> Result<(Cut, Columns, Vec<
     let typed = optimised(&query, federation)?;
     let mut columns = Columns::default();
     let built = build(&query, federation, &mut columns, &typed.plan)?;
-    let rel = eager(localise(built.rel)?, &mut columns)?;
+    let rel = eager(localise(built.rel, &mut columns)?, &mut columns)?;
     let cut = cut(rel, &built.output, &columns);
     Ok((cut, columns, built.output))
 }

@@ -1,0 +1,352 @@
+//! Relational operators over shares: what the computing parties run when the fragments are in.
+//!
+//! A [`Program`] is in single-assignment form: every variable is a column, set once, by a fragment or by
+//! one operator, and goes wherever its rows go. Relation `i` is fragment `i` for the first ones, then the
+//! result of operator after operator; each relation is taken by one operator at most. [`Program::check`]
+//! derives every type from those of the fragments, and refuses what does not go together; it must be
+//! possible to check a program without trust in who made it.
+
+mod types;
+
+use super::{Comparator, Encoding, FragmentIndex};
+use crate::schema::ScalarType;
+
+pub(crate) use types::{CHUNK_BYTES, TEXT_CHUNK, Types, chunks, code_bits, scale};
+
+/// A column of a program. The columns of the fragments come first, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Variable(pub u32);
+
+/// Index of a relation: fragments first, then what operators make.
+pub type ProgramRelation = usize;
+
+/// Operators in the order in which they run, and what is opened of the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// The operators.
+    pub operators: Vec<Relational>,
+    /// Columns `r0, r1, ...` of the last relation that are opened.
+    pub opened: Vec<Variable>,
+}
+
+/// An operator over relations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relational {
+    /// A join on equal columns; NULL equals nothing. The right side has at most one row for each
+    /// combination of its columns in `on`, except in semi and anti joins.
+    Join {
+        /// Which rows are kept.
+        kind: JoinKind,
+        /// The side whose rows stay in their order.
+        left: ProgramRelation,
+        /// The other.
+        right: ProgramRelation,
+        /// Pairs of equal columns, left and right.
+        on: Vec<(Variable, Variable)>,
+        /// Of a left join: whether a row has a partner.
+        matched: Option<Variable>,
+    },
+    /// Every row beside the one of a relation that has at most one.
+    Beside {
+        /// The rows.
+        left: ProgramRelation,
+        /// The relation of at most one row.
+        one: ProgramRelation,
+    },
+    /// The rows where a condition is true.
+    Filter {
+        /// Input.
+        input: ProgramRelation,
+        /// The condition.
+        condition: Expression,
+    },
+    /// Further columns, each over those before it.
+    Map {
+        /// Input.
+        input: ProgramRelation,
+        /// The columns.
+        computed: Vec<(Variable, Expression)>,
+    },
+    /// Groups; without keys one, also over no rows.
+    Group {
+        /// Input.
+        input: ProgramRelation,
+        /// Columns whose values make a group, NULLs taken for equal.
+        keys: Vec<Variable>,
+        /// What is computed for each.
+        aggregates: Vec<Aggregate>,
+        /// A public bound on groups.
+        most: u64,
+    },
+    /// The first rows in an order.
+    Top {
+        /// Input.
+        input: ProgramRelation,
+        /// The order.
+        keys: Vec<OrderKey>,
+        /// How many.
+        rows: u64,
+    },
+    /// The rows of several relations one after the other.
+    Union {
+        /// Relations, and which column of each stands for which of `columns`.
+        inputs: Vec<(ProgramRelation, Vec<Variable>)>,
+        /// The columns.
+        columns: Vec<Variable>,
+    },
+}
+
+/// Which rows a join keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Left rows with a partner, with its columns.
+    Inner,
+    /// All left rows, right columns NULL without a partner.
+    Left,
+    /// Left rows with a partner.
+    Semi,
+    /// Left rows without one.
+    Anti,
+    /// Left rows whose key is certainly not among the right ones.
+    NotIn,
+}
+
+/// An aggregate of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    /// The column that it makes.
+    pub variable: Variable,
+    /// Which function.
+    pub function: AggregateKind,
+    /// Over which column; none for the number of rows.
+    pub argument: Option<Variable>,
+    /// Its type.
+    pub data_type: ScalarType,
+}
+
+/// An aggregate function. NULLs are passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AggregateKind {
+    /// The number of rows, or of values.
+    Count,
+    /// The sum; NULL of no value.
+    Sum,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+    /// One of the values, all of which are the same.
+    Any,
+    /// The number of different values.
+    CountDistinct,
+}
+
+/// One key of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderKey {
+    /// The column.
+    pub variable: Variable,
+    /// Smallest first.
+    pub ascending: bool,
+    /// NULLs before all values.
+    pub nulls_first: bool,
+}
+
+/// An expression over the columns of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// A column.
+    Column(Variable),
+    /// A number, day or truth value, unscaled.
+    Number {
+        /// The value.
+        value: i128,
+        /// Its type.
+        data_type: ScalarType,
+    },
+    /// A text that is compared with columns of this form.
+    Text {
+        /// The value.
+        value: String,
+        /// A code list or a width.
+        form: Encoding,
+    },
+    /// No value of this type.
+    Null(ScalarType),
+    /// Logical negation.
+    Not(Box<Expression>),
+    /// Conjunction, in three-valued logic.
+    All(Vec<Expression>),
+    /// Disjunction, in three-valued logic.
+    Any(Vec<Expression>),
+    /// A comparison; NULL where a side is.
+    Compare {
+        /// Which.
+        comparator: Comparator,
+        /// Left side.
+        left: Box<Expression>,
+        /// Right side, of the same type and scale.
+        right: Box<Expression>,
+    },
+    /// Whether there is no value.
+    IsNull(Box<Expression>),
+    /// Addition, subtraction or multiplication of unscaled numbers.
+    Arithmetic {
+        /// Which.
+        operation: Operation,
+        /// Left side.
+        left: Box<Expression>,
+        /// Right side; of the same scale in sums.
+        right: Box<Expression>,
+        /// The type of the result.
+        data_type: ScalarType,
+        /// Modulo 2^128 instead of 2^64; the plan declares that the result fits.
+        wide: bool,
+    },
+    /// The same number with more digits after the point.
+    Rescale {
+        /// The number.
+        input: Box<Expression>,
+        /// The type of the result.
+        data_type: ScalarType,
+        /// Modulo 2^128 instead of 2^64.
+        wide: bool,
+    },
+    /// The same number as two's complement bits.
+    Bits {
+        /// The number.
+        input: Box<Expression>,
+        /// How many; the plan declares that the number fits.
+        width: u32,
+    },
+    /// The quotient of two numbers, truncated at the scale of the result; NULL of a divisor of zero.
+    Quotient {
+        /// The dividend.
+        left: Box<Expression>,
+        /// The divisor.
+        right: Box<Expression>,
+        /// The type of the result.
+        data_type: ScalarType,
+    },
+    /// The first result whose condition is true.
+    Case {
+        /// Conditions and results.
+        when: Vec<(Expression, Expression)>,
+        /// The result where none is true.
+        otherwise: Box<Expression>,
+    },
+}
+
+/// Arithmetic over two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Addition.
+    Add,
+    /// Subtraction.
+    Subtract,
+    /// Multiplication.
+    Multiply,
+}
+
+/// Type and form of a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// Its SQL type.
+    pub data_type: ScalarType,
+    /// Whether it can be NULL.
+    pub nullable: bool,
+    /// The form in which it is shared.
+    pub form: Encoding,
+}
+
+impl Relational {
+    /// The relations that it takes.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<ProgramRelation> {
+        match self {
+            Self::Join { left, right, .. } => vec![*left, *right],
+            Self::Beside { left, one } => vec![*left, *one],
+            Self::Filter { input, .. }
+            | Self::Map { input, .. }
+            | Self::Group { input, .. }
+            | Self::Top { input, .. } => vec![*input],
+            Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| *input).collect(),
+        }
+    }
+
+    /// The columns that it looks at.
+    #[must_use]
+    pub fn looks_at(&self) -> Vec<Variable> {
+        let mut found = Vec::new();
+        match self {
+            Self::Join { on, .. } => found.extend(on.iter().flat_map(|(a, b)| [*a, *b])),
+            Self::Beside { .. } => {}
+            Self::Filter { condition, .. } => condition.columns(&mut found),
+            Self::Map { computed, .. } => {
+                for (_, expression) in computed {
+                    expression.columns(&mut found);
+                }
+            }
+            Self::Group {
+                keys, aggregates, ..
+            } => {
+                found.extend(keys);
+                found.extend(aggregates.iter().filter_map(|of| of.argument));
+            }
+            Self::Top { keys, .. } => found.extend(keys.iter().map(|key| key.variable)),
+            Self::Union { inputs, .. } => found.extend(inputs.iter().flat_map(|(_, of)| of)),
+        }
+        found
+    }
+}
+
+impl Expression {
+    /// Adds the columns that it looks at.
+    pub fn columns(&self, into: &mut Vec<Variable>) {
+        match self {
+            Self::Column(variable) => into.push(*variable),
+            Self::Number { .. } | Self::Text { .. } | Self::Null(_) => {}
+            Self::Not(input)
+            | Self::IsNull(input)
+            | Self::Rescale { input, .. }
+            | Self::Bits { input, .. } => {
+                input.columns(into);
+            }
+            Self::All(parts) | Self::Any(parts) => {
+                for part in parts {
+                    part.columns(into);
+                }
+            }
+            Self::Compare { left, right, .. }
+            | Self::Arithmetic { left, right, .. }
+            | Self::Quotient { left, right, .. } => {
+                left.columns(into);
+                right.columns(into);
+            }
+            Self::Case { when, otherwise } => {
+                for (condition, result) in when {
+                    condition.columns(into);
+                    result.columns(into);
+                }
+                otherwise.columns(into);
+            }
+        }
+    }
+}
+
+impl Program {
+    /// The variable of a fragment's column.
+    #[must_use]
+    pub fn variable_of(
+        fragments: &[super::Fragment],
+        fragment: FragmentIndex,
+        column: usize,
+    ) -> Variable {
+        let before: usize = fragments
+            .iter()
+            .take(fragment)
+            .map(|of| of.columns.len())
+            .sum();
+        Variable(u32::try_from(before + column).unwrap_or(u32::MAX))
+    }
+}

@@ -1,0 +1,673 @@
+//! From a cut relation to fragments and a program: which form every column takes, in which order inputs
+//! are joined, what is opened.
+
+mod expressions;
+mod joins;
+mod release;
+
+use super::columns::{ColumnId, Columns};
+use super::cut::Part;
+use super::{Aggregate, Function, Rel, SortKey};
+use crate::error::{Code, Error, Result};
+use crate::plan::program::{
+    self, AggregateKind, Expression, OrderKey, Program, Relational, TEXT_CHUNK, Variable,
+};
+use crate::plan::{Encoding, Fragment, FragmentColumn, PublicSize};
+use crate::planner::sql::Query;
+use crate::schema::ScalarType;
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::Expr;
+use std::collections::BTreeMap;
+
+pub(in crate::planner) use release::Opened;
+
+/// The longest text that is opened.
+const MAX_TEXT: u32 = 255;
+
+/// A program and its fragments, owners by name.
+#[derive(Debug)]
+pub(in crate::planner) struct Lowered {
+    pub(in crate::planner) fragments: Vec<(String, Fragment)>,
+    pub(in crate::planner) program: Program,
+    pub(in crate::planner) release: Opened,
+}
+
+/// Lowers a relation over fragments, of which `output` is wanted under these names and types.
+///
+/// # Errors
+/// `Unsupported` naming the construct; `NotUnique` for a join that repeats rows on both sides.
+pub(in crate::planner) fn lower(
+    query: &Query,
+    cut: super::Cut,
+    columns: &Columns,
+    output: &[ColumnId],
+    names: &[(String, DataType, bool)],
+    declared: &dyn Fn(&str) -> bool,
+) -> Result<Lowered> {
+    let mut lower = Lower {
+        query,
+        columns,
+        asked: cut.parts.iter().map(|_| Vec::new()).collect(),
+        parts: &cut.parts,
+        forms: BTreeMap::new(),
+        operators: Vec::new(),
+        made: 0,
+    };
+    let (rel, release) = release::peel(cut.rel, output)?;
+    let relation = lower.rel(&rel)?;
+    let mut opened = Vec::new();
+    for id in &release.opened {
+        opened.push(lower.variable(&relation, *id, Want::Any)?);
+    }
+    let used_relation = relation.relation;
+    let last = lower.parts.len() + lower.operators.len() - 1;
+    if used_relation != last {
+        return Err(Error::new(Code::Internal, "a plan with a loose end"));
+    }
+    lower.finish(opened, release, names, declared)
+}
+
+/// In which form a column is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// Whatever it has.
+    Any,
+    /// To compare, sort or group by.
+    Bits,
+    /// To add and multiply; modulo 2^128 where wide.
+    Ring { wide: bool },
+}
+
+/// Where a column of a relation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a fragment; the form is chosen when it is asked for.
+    Fragment(usize, ColumnId),
+    Variable(Variable),
+}
+
+/// A relation that a program makes.
+#[derive(Debug, Clone)]
+struct Relation {
+    relation: usize,
+    places: BTreeMap<ColumnId, Place>,
+    rel: Rel,
+}
+
+struct Lower<'a> {
+    query: &'a Query,
+    columns: &'a Columns,
+    parts: &'a [Part],
+    /// For each fragment the columns that leave, and in which form.
+    asked: Vec<Vec<(ColumnId, Encoding)>>,
+    /// The form of every variable, by the numbers used while lowering.
+    forms: BTreeMap<Variable, Encoding>,
+    operators: Vec<Relational>,
+    made: u32,
+}
+
+/// Variables of fragments, while their number is not known: fragment and column.
+const OF_FRAGMENT: u32 = 1 << 31;
+
+impl Lower<'_> {
+    fn unsupported(&self, construct: &str) -> Error {
+        self.query.unsupported(construct, &[])
+    }
+
+    fn fresh(&mut self, form: Encoding) -> Variable {
+        let variable = Variable(self.made);
+        self.made += 1;
+        self.forms.insert(variable, form);
+        variable
+    }
+
+    fn push(&mut self, operator: Relational) -> usize {
+        self.operators.push(operator);
+        self.parts.len() + self.operators.len() - 1
+    }
+
+    /// The variable of a column, in the form that is wanted where there is a choice.
+    fn variable(&mut self, of: &Relation, id: ColumnId, want: Want) -> Result<Variable> {
+        let place = of.places.get(&id).copied().ok_or_else(|| {
+            Error::new(Code::Internal, "a relation of the plan lacks a column")
+        })?;
+        match place {
+            Place::Variable(variable) => Ok(variable),
+            Place::Fragment(fragment, id) => {
+                let asked = self.asked.get(fragment).map_or(&[][..], Vec::as_slice);
+                let form = match want {
+                    Want::Any => asked
+                        .iter()
+                        .find(|(known, _)| *known == id)
+                        .map(|(_, form)| form.clone()),
+                    Want::Bits | Want::Ring { .. } => None,
+                };
+                let form = match form {
+                    Some(form) => form,
+                    None => self.form(id, want)?,
+                };
+                let known = asked.iter().position(|known| *known == (id, form.clone()));
+                let at = known.unwrap_or(asked.len());
+                if known.is_none() {
+                    self.asked[fragment].push((id, form.clone()));
+                }
+                let number = u32::try_from(fragment << 16 | at)
+                    .map_err(|_| Error::new(Code::LimitExceeded, "too many columns"))?;
+                let variable = Variable(OF_FRAGMENT | number);
+                self.forms.insert(variable, form);
+                Ok(variable)
+            }
+        }
+    }
+
+    /// The form in which a column of a fragment leaves.
+    fn form(&self, id: ColumnId, want: Want) -> Result<Encoding> {
+        let info = self.columns.info(id)?;
+        if let Want::Ring { wide } = want {
+            return Ok(match wide {
+                true => Encoding::Ring128,
+                false => Encoding::Ring64,
+            });
+        }
+        let fits = |most: u128| 129 - most.leading_zeros();
+        Ok(match &info.data_type {
+            DataType::Boolean => Encoding::Bits(1),
+            DataType::Date32 => Encoding::Bits(32),
+            DataType::Utf8 if !info.codes.is_empty() => Encoding::Codes(info.codes.clone()),
+            DataType::Utf8 => {
+                let limit = match want {
+                    Want::Any => MAX_TEXT,
+                    _ => TEXT_CHUNK,
+                };
+                match info.bytes.filter(|bytes| *bytes <= limit) {
+                    Some(max_bytes) => Encoding::Text {
+                        max_bytes: max_bytes.max(1),
+                    },
+                    None => {
+                        return Err(Error::new(
+                            Code::Unsupported,
+                            format!(
+                                "{} is text without a public bound of {limit} bytes: its owner \
+                                 declares codes or max_bytes before it is shared",
+                                info.label
+                            ),
+                        ));
+                    }
+                }
+            }
+            of if of.is_integer() || matches!(of, DataType::Decimal128(..)) => {
+                let most = self.columns.magnitude(&id.expr()).unwrap_or(u128::MAX >> 1);
+                let widest = match of {
+                    DataType::Decimal128(precision, _) if *precision > 18 => 128,
+                    _ => 64,
+                };
+                Encoding::Bits(fits(most).min(widest))
+            }
+            _ => {
+                return Err(self.unsupported(
+                    "a column of this type across departments: cast it to int64, decimal, date or bool",
+                ));
+            }
+        })
+    }
+
+    fn rel(&mut self, rel: &Rel) -> Result<Relation> {
+        match rel {
+            Rel::Fragment { index, columns, .. } => Ok(Relation {
+                relation: *index,
+                places: columns
+                    .iter()
+                    .map(|id| (*id, Place::Fragment(*index, *id)))
+                    .collect(),
+                rel: rel.clone(),
+            }),
+            Rel::Block(block) => self.block(block),
+            Rel::Join {
+                kind,
+                left,
+                right,
+                on,
+                conditions,
+            } => {
+                let left = self.rel(left)?;
+                let right = self.rel(right)?;
+                self.join(*kind, left, right, on, conditions, rel)
+            }
+            Rel::Group {
+                input,
+                keys,
+                aggregates,
+            } => {
+                let input = self.rel(input)?;
+                self.group(input, keys, aggregates, rel)
+            }
+            Rel::Sort {
+                input,
+                keys,
+                skip,
+                fetch,
+            } => {
+                let input = self.rel(input)?;
+                match fetch {
+                    // An order that nothing sees.
+                    None if *skip == 0 => Ok(input),
+                    None => Err(self.unsupported("OFFSET without LIMIT inside a query")),
+                    Some(_) if *skip > 0 => {
+                        Err(self.unsupported("OFFSET inside a query"))
+                    }
+                    Some(fetch) => self.top(input, keys, *fetch as u64, rel),
+                }
+            }
+            Rel::Union { inputs, columns } => {
+                let mut parts = Vec::new();
+                for (input, of) in inputs {
+                    let relation = self.rel(input)?;
+                    let variables = of
+                        .iter()
+                        .map(|id| self.variable(&relation, *id, Want::Bits))
+                        .collect::<Result<Vec<_>>>()?;
+                    parts.push((relation.relation, variables));
+                }
+                let mut places = BTreeMap::new();
+                let mut made = Vec::new();
+                for (at, id) in columns.iter().enumerate() {
+                    let form = parts
+                        .first()
+                        .and_then(|(_, of)| of.get(at))
+                        .and_then(|variable| self.forms.get(variable).cloned())
+                        .unwrap_or(Encoding::Bits(64));
+                    let variable = self.fresh(form);
+                    places.insert(*id, Place::Variable(variable));
+                    made.push(variable);
+                }
+                let relation = self.push(Relational::Union {
+                    inputs: parts,
+                    columns: made,
+                });
+                Ok(Relation {
+                    relation,
+                    places,
+                    rel: rel.clone(),
+                })
+            }
+            Rel::Scan { .. } => Err(Error::new(Code::Internal, "a table that was not cut")),
+        }
+    }
+
+    /// The relation with these columns computed.
+    fn computing(&mut self, mut of: Relation, computed: &[(ColumnId, Expr)]) -> Result<Relation> {
+        let mut list = Vec::new();
+        for (id, expr) in computed {
+            if let Some(plain) = ColumnId::of_expr(expr) {
+                if let Some(place) = of.places.get(&plain).copied() {
+                    of.places.insert(*id, place);
+                    continue;
+                }
+            }
+            let expression = self.expression(&of, expr, Want::Any)?;
+            let form = self.form_of(&expression)?;
+            let variable = self.fresh(form);
+            list.push((variable, expression));
+            of.places.insert(*id, Place::Variable(variable));
+        }
+        if !list.is_empty() {
+            of.relation = self.push(Relational::Map {
+                input: of.relation,
+                computed: list,
+            });
+        }
+        Ok(of)
+    }
+
+    fn filtered(&mut self, mut of: Relation, conditions: Vec<Expression>) -> Relation {
+        let mut conditions = conditions;
+        let condition = match conditions.len() {
+            0 => return of,
+            1 => conditions.swap_remove(0),
+            _ => Expression::All(conditions),
+        };
+        of.relation = self.push(Relational::Filter {
+            input: of.relation,
+            condition,
+        });
+        of
+    }
+
+    fn group(
+        &mut self,
+        input: Relation,
+        keys: &[ColumnId],
+        aggregates: &[Aggregate],
+        rel: &Rel,
+    ) -> Result<Relation> {
+        let mut input = input;
+        let mut list = Vec::new();
+        let mut places = BTreeMap::new();
+        let mut by: Vec<Variable> = Vec::new();
+        for key in keys {
+            let mut variable = self.variable(&input, *key, Want::Bits)?;
+            if self.is_ring(variable) {
+                let width = self.width(&key.expr());
+                let bits = Expression::Bits {
+                    input: Box::new(Expression::Column(variable)),
+                    width,
+                };
+                variable = self.fresh(Encoding::Bits(width));
+                list.push((variable, bits));
+            }
+            if !by.contains(&variable) {
+                by.push(variable);
+            }
+            places.insert(*key, Place::Variable(variable));
+        }
+        let mut wanted = Vec::new();
+        for aggregate in aggregates {
+            let data_type = self.scalar(&self.columns.info(aggregate.id)?.data_type)?;
+            let function = match aggregate.function {
+                Function::Count => AggregateKind::Count,
+                Function::Sum => AggregateKind::Sum,
+                Function::Min => AggregateKind::Min,
+                Function::Max => AggregateKind::Max,
+                Function::Any => AggregateKind::Any,
+                Function::CountDistinct => AggregateKind::CountDistinct,
+                Function::Avg => {
+                    return Err(self.unsupported(
+                        "AVG of an expression over columns of several departments that can be NULL",
+                    ));
+                }
+            };
+            let want = match function {
+                AggregateKind::Sum => {
+                    let most = self.columns.info(aggregate.id)?.most;
+                    Want::Ring {
+                        wide: most.is_none_or(|most| most >= 1 << 63),
+                    }
+                }
+                AggregateKind::Any => match self.columns.info(aggregate.id)?.data_type {
+                    DataType::Utf8 => Want::Any,
+                    _ => Want::Bits,
+                },
+                _ => Want::Bits,
+            };
+            let argument = match &aggregate.argument {
+                None => None,
+                Some(argument) => {
+                    let expression = self.expression(&input, argument, want)?;
+                    let expression = self.into_form(expression, argument, want)?;
+                    Some(match expression {
+                        Expression::Column(variable) => variable,
+                        other => {
+                            let form = self.form_of(&other)?;
+                            let known = list.iter().find(|(_, known)| *known == other);
+                            match known {
+                                Some((variable, _)) => *variable,
+                                None => {
+                                    let variable = self.fresh(form);
+                                    list.push((variable, other));
+                                    variable
+                                }
+                            }
+                        }
+                    })
+                }
+            };
+            wanted.push((aggregate.id, function, argument, data_type));
+        }
+        if !list.is_empty() {
+            input.relation = self.push(Relational::Map {
+                input: input.relation,
+                computed: list,
+            });
+        }
+        let mut made = Vec::new();
+        for (id, function, argument, data_type) in wanted {
+            let form = match (function, argument) {
+                (AggregateKind::Count | AggregateKind::CountDistinct, _) | (_, None) => {
+                    Encoding::Ring64
+                }
+                (_, Some(argument)) => {
+                    let form = self.forms.get(&argument).cloned();
+                    form.unwrap_or(Encoding::Ring64)
+                }
+            };
+            let variable = self.fresh(form);
+            places.insert(id, Place::Variable(variable));
+            made.push(program::Aggregate {
+                variable,
+                function,
+                argument,
+                data_type,
+            });
+        }
+        let relation = self.push(Relational::Group {
+            input: input.relation,
+            keys: by,
+            aggregates: made,
+            most: rel.most(self.columns).max(1),
+        });
+        Ok(Relation {
+            relation,
+            places,
+            rel: rel.clone(),
+        })
+    }
+
+    fn top(&mut self, input: Relation, keys: &[SortKey], rows: u64, rel: &Rel) -> Result<Relation> {
+        let mut input = input;
+        let mut list = Vec::new();
+        let mut by = Vec::new();
+        for key in keys {
+            let expression = self.expression(&input, &key.expr, Want::Bits)?;
+            let expression = self.into_form(expression, &key.expr, Want::Bits)?;
+            let variable = match expression {
+                Expression::Column(variable) => variable,
+                other => {
+                    let form = self.form_of(&other)?;
+                    let variable = self.fresh(form);
+                    list.push((variable, other));
+                    variable
+                }
+            };
+            by.push(OrderKey {
+                variable,
+                ascending: key.ascending,
+                nulls_first: key.nulls_first,
+            });
+        }
+        if !list.is_empty() {
+            input.relation = self.push(Relational::Map {
+                input: input.relation,
+                computed: list,
+            });
+        }
+        let relation = self.push(Relational::Top {
+            input: input.relation,
+            keys: by,
+            rows: rows.max(1),
+        });
+        Ok(Relation {
+            relation,
+            rel: rel.clone(),
+            ..input
+        })
+    }
+
+    fn is_ring(&self, variable: Variable) -> bool {
+        matches!(
+            self.forms.get(&variable),
+            Some(Encoding::Ring64 | Encoding::Ring128)
+        )
+    }
+
+    /// The bits that a number needs.
+    fn width(&self, expr: &Expr) -> u32 {
+        let most = self.columns.magnitude(expr).unwrap_or(u128::MAX >> 1);
+        (129 - most.leading_zeros()).min(128)
+    }
+
+    fn scalar(&self, data_type: &DataType) -> Result<ScalarType> {
+        if data_type.is_integer() {
+            return Ok(ScalarType::Int64);
+        }
+        ScalarType::from_arrow(data_type).ok_or_else(|| {
+            self.unsupported("a type other than int64, decimal, date, bool and text here")
+        })
+    }
+
+    /// Fragments with the columns that were asked for, and everything numbered.
+    fn finish(
+        self,
+        opened: Vec<Variable>,
+        release: release::Peeled,
+        names: &[(String, DataType, bool)],
+        declared: &dyn Fn(&str) -> bool,
+    ) -> Result<Lowered> {
+        let mut fragments = Vec::new();
+        let mut numbers: BTreeMap<Variable, Variable> = BTreeMap::new();
+        let mut next = 0_u32;
+        for (index, part) in self.parts.iter().enumerate() {
+            let mut asked = self.asked.get(index).cloned().unwrap_or_default();
+            if asked.is_empty() {
+                // Rows of which nothing but their number matters still have a column.
+                let first = part.columns.first().or(part.rel.columns().first()).copied();
+                let first = first.ok_or_else(|| self.unsupported("a table without columns"))?;
+                asked.push((first, self.form(first, Want::Any)?));
+            }
+            let outputs: Vec<ColumnId> = asked.iter().map(|(id, _)| *id).collect();
+            let sql = super::fragment(&part.rel, &outputs, self.columns)?;
+            let types = release::types(&sql, &part.rel)?;
+            let mut columns = Vec::new();
+            for (at, ((id, encoding), (data_type, nullable))) in
+                asked.into_iter().zip(types).enumerate()
+            {
+                let provisional = Variable(
+                    OF_FRAGMENT | u32::try_from(index << 16 | at).unwrap_or(u32::MAX),
+                );
+                numbers.insert(provisional, Variable(next));
+                next += 1;
+                columns.push(FragmentColumn {
+                    data_type: self.scalar(&data_type)?,
+                    nullable,
+                    encoding,
+                    label: self.columns.info(id)?.label.clone(),
+                });
+            }
+            let size = match declared(&part.department) {
+                true => PublicSize::Declared(part.rel.most(self.columns).max(1)),
+                false => PublicSize::Bucket,
+            };
+            fragments.push((
+                part.department.clone(),
+                Fragment {
+                    owner: 0,
+                    sql,
+                    columns,
+                    size,
+                    estimated_rows: part.rel.estimate(self.columns),
+                    unique_key: false,
+                },
+            ));
+        }
+        for operator in &self.operators {
+            for variable in defined(operator) {
+                numbers.insert(variable, Variable(next));
+                next += 1;
+            }
+        }
+        let number = |variable: Variable| numbers.get(&variable).copied().unwrap_or(variable);
+        let operators = self
+            .operators
+            .into_iter()
+            .map(|operator| renumbered(operator, &number))
+            .collect();
+        let program = Program {
+            operators,
+            opened: opened.into_iter().map(number).collect(),
+        };
+        let owned: Vec<Fragment> = fragments.iter().map(|(_, of)| of.clone()).collect();
+        let types = program.check(&owned)?;
+        let release = release::finish(&release, &program, &types, self.columns, names)?;
+        Ok(Lowered {
+            fragments,
+            program,
+            release,
+        })
+    }
+}
+
+/// The variables that an operator makes, in order.
+fn defined(operator: &Relational) -> Vec<Variable> {
+    match operator {
+        Relational::Join { matched, .. } => matched.iter().copied().collect(),
+        Relational::Map { computed, .. } => computed.iter().map(|(variable, _)| *variable).collect(),
+        Relational::Group { aggregates, .. } => aggregates.iter().map(|of| of.variable).collect(),
+        Relational::Union { columns, .. } => columns.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Relational {
+    match operator {
+        Relational::Join {
+            kind,
+            left,
+            right,
+            on,
+            matched,
+        } => Relational::Join {
+            kind,
+            left,
+            right,
+            on: on.into_iter().map(|(a, b)| (number(a), number(b))).collect(),
+            matched: matched.map(number),
+        },
+        Relational::Beside { .. } => operator,
+        Relational::Filter { input, condition } => Relational::Filter {
+            input,
+            condition: expressions::renumbered(condition, number),
+        },
+        Relational::Map { input, computed } => Relational::Map {
+            input,
+            computed: computed
+                .into_iter()
+                .map(|(variable, of)| (number(variable), expressions::renumbered(of, number)))
+                .collect(),
+        },
+        Relational::Group {
+            input,
+            keys,
+            aggregates,
+            most,
+        } => Relational::Group {
+            input,
+            keys: keys.into_iter().map(number).collect(),
+            aggregates: aggregates
+                .into_iter()
+                .map(|of| program::Aggregate {
+                    variable: number(of.variable),
+                    argument: of.argument.map(number),
+                    ..of
+                })
+                .collect(),
+            most,
+        },
+        Relational::Top { input, keys, rows } => Relational::Top {
+            input,
+            keys: keys
+                .into_iter()
+                .map(|key| OrderKey {
+                    variable: number(key.variable),
+                    ..key
+                })
+                .collect(),
+            rows,
+        },
+        Relational::Union { inputs, columns } => Relational::Union {
+            inputs: inputs
+                .into_iter()
+                .map(|(input, of)| (input, of.into_iter().map(number).collect()))
+                .collect(),
+            columns: columns.into_iter().map(number).collect(),
+        },
+    }
+}

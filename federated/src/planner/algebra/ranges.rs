@@ -1,0 +1,122 @@
+//! Public bounds on what expressions can be: how large a number, how long a text.
+
+use super::columns::{ColumnId, Columns};
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+
+/// A bound on years, weeks and days of a year of any date.
+const DATE_PART: u128 = 6_000_000;
+
+impl Columns {
+    /// A bound on the absolute value of a number, in units of its last digit.
+    pub(in crate::planner) fn magnitude(&self, expr: &Expr) -> Option<u128> {
+        let (data_type, _) = self.type_of(expr).ok()?;
+        let of_type = type_bound(&data_type);
+        let own = self.bound(expr, &data_type);
+        match (own, of_type) {
+            (Some(own), Some(of_type)) => Some(own.min(of_type)),
+            (own, of_type) => own.or(of_type),
+        }
+    }
+
+    fn bound(&self, expr: &Expr, data_type: &DataType) -> Option<u128> {
+        let to = scale(data_type)?;
+        match expr {
+            Expr::Column(column) => self.info(ColumnId::of(column)?).ok()?.most,
+            Expr::Literal(value, _) => match value {
+                ScalarValue::Int64(Some(value)) => Some(u128::from(value.unsigned_abs())),
+                ScalarValue::Int32(Some(value)) => Some(u128::from(value.unsigned_abs())),
+                ScalarValue::Decimal128(Some(value), ..) => Some(value.unsigned_abs()),
+                _ => None,
+            },
+            Expr::Alias(alias) => self.magnitude(&alias.expr),
+            Expr::Negative(inner) => self.magnitude(inner),
+            Expr::Cast(cast) => self.scaled(&cast.expr, to),
+            Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+                Operator::Plus | Operator::Minus => {
+                    self.scaled(left, to)?.checked_add(self.scaled(right, to)?)
+                }
+                Operator::Multiply => self.magnitude(left)?.checked_mul(self.magnitude(right)?),
+                _ => None,
+            },
+            Expr::Case(case) => {
+                let results = case.when_then_expr.iter().map(|(_, then)| then);
+                results
+                    .chain(&case.else_expr)
+                    .filter(|result| !matches!(result.as_ref(), Expr::Literal(of, _) if of.is_null()))
+                    .map(|result| self.scaled(result, to))
+                    .try_fold(0, |most: u128, of| Some(most.max(of?)))
+            }
+            Expr::ScalarFunction(call) if call.func.name() == "date_part" => Some(DATE_PART),
+            _ => None,
+        }
+    }
+
+    /// The bound at a scale.
+    fn scaled(&self, expr: &Expr, to: u8) -> Option<u128> {
+        let (data_type, _) = self.type_of(expr).ok()?;
+        let most = self.magnitude(expr)?;
+        let from = scale(&data_type)?;
+        match to.checked_sub(from) {
+            Some(more) => most.checked_mul(10_u128.checked_pow(u32::from(more))?),
+            None => Some(most / 10_u128.checked_pow(u32::from(from - to))? + 1),
+        }
+    }
+
+    /// A bound on the bytes of a text.
+    pub(in crate::planner) fn text_bytes(&self, expr: &Expr) -> Option<u32> {
+        match expr {
+            Expr::Column(column) => self.info(ColumnId::of(column)?).ok()?.bytes,
+            Expr::Alias(alias) => self.text_bytes(&alias.expr),
+            Expr::Literal(ScalarValue::Utf8(Some(text)), _) => u32::try_from(text.len()).ok(),
+            Expr::ScalarFunction(call) => {
+                let whole = call.args.first().and_then(|first| self.text_bytes(first));
+                let characters = match (call.func.name(), call.args.as_slice()) {
+                    ("substr", [_, _, length]) | ("left" | "right", [_, length]) => match length {
+                        Expr::Literal(ScalarValue::Int64(Some(length)), _) => {
+                            u32::try_from(*length).ok()
+                        }
+                        _ => None,
+                    },
+                    ("substr" | "left" | "right" | "btrim" | "ltrim" | "rtrim", _) => return whole,
+                    _ => return None,
+                };
+                // A character has at most four bytes.
+                let cut = characters.and_then(|of| of.checked_mul(4));
+                match (whole, cut) {
+                    (Some(whole), Some(cut)) => Some(whole.min(cut)),
+                    (whole, cut) => whole.or(cut),
+                }
+            }
+            Expr::Case(case) => {
+                let results = case.when_then_expr.iter().map(|(_, then)| then);
+                results
+                    .chain(&case.else_expr)
+                    .map(|result| self.text_bytes(result))
+                    .try_fold(0, |most: u32, of| Some(most.max(of?)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Digits after the point of a number; none for what is not one.
+pub(super) fn scale(data_type: &DataType) -> Option<u8> {
+    match data_type {
+        DataType::Decimal128(_, scale) => u8::try_from(*scale).ok(),
+        of if of.is_integer() => Some(0),
+        _ => None,
+    }
+}
+
+fn type_bound(data_type: &DataType) -> Option<u128> {
+    match data_type {
+        DataType::Decimal128(precision, _) => 10_u128.checked_pow(u32::from(*precision)),
+        DataType::Int8 => Some(1 << 7),
+        DataType::Int16 => Some(1 << 15),
+        DataType::Int32 => Some(1 << 31),
+        DataType::Int64 => Some(1 << 63),
+        _ => None,
+    }
+}
