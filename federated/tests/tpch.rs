@@ -62,6 +62,11 @@ fn lines(batch: &RecordBatch) -> Vec<String> {
         .collect()
 }
 
+/// The scale factor, 0.01 unless `VEILGATE_TPCH_SCALE` says another.
+fn scale() -> f64 {
+    std::env::var("VEILGATE_TPCH_SCALE").map_or(0.01, |text| text.parse().unwrap())
+}
+
 fn check(split: Split, leakage: Leakage, scale: f64) {
     let folder = tempfile::tempdir().unwrap();
     let departments = tpch::departments(split, scale, leakage, true).unwrap();
@@ -107,20 +112,20 @@ fn check(split: Split, leakage: Leakage, scale: f64) {
 
 #[test]
 fn default_with_sizes() {
-    check(Split::Default, Leakage::Sizes, 0.01);
+    check(Split::Default, Leakage::Sizes, scale());
 }
 
 #[test]
 fn default_without_leakage() {
-    check(Split::Default, Leakage::None, 0.01);
+    check(Split::Default, Leakage::None, scale());
 }
 
 #[test]
 fn apart_with_sizes() {
-    check(Split::Apart, Leakage::Sizes, 0.01);
+    check(Split::Apart, Leakage::Sizes, scale());
 }
 
 #[test]
 fn apart_without_leakage() {
-    check(Split::Apart, Leakage::None, 0.01);
+    check(Split::Apart, Leakage::None, scale());
 }

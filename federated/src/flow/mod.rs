@@ -13,12 +13,14 @@
 //! | `fragments` | what this department's fragments compute, re-derived from their text |
 //! | `uses` | what the plan uses each column for |
 //! | `guards` | whether the thresholds hold |
+//! | `program` | all of this for a plan of several steps |
 //!
 //! Nothing here knows of data, sockets or the clock.
 
 pub(crate) mod bounds;
 mod fragments;
 mod guards;
+mod program;
 pub mod rules;
 mod uses;
 
@@ -26,7 +28,7 @@ pub use rules::row_output_denial;
 
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
-use crate::plan::{Engine, JointPlan, PartyIndex, Validated};
+use crate::plan::{Engine, JointPlan, Operator, PartyIndex, Validated};
 use crate::policy::{Level, Policy};
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -205,6 +207,9 @@ fn examine(plan: &JointPlan, index: PartyIndex, me: &Me<'_>) -> Result<Examined>
         ));
     };
 
+    if let Some(Operator::Program(of)) = plan.operators.last() {
+        return program::examine(plan, of, index, me, catalog, policy);
+    }
     let mut denials = Vec::new();
     let lineages = fragments::derive(plan, index, me, catalog, &mut denials)?;
     if !denials.is_empty() {
@@ -240,7 +245,7 @@ fn examine(plan: &JointPlan, index: PartyIndex, me: &Me<'_>) -> Result<Examined>
 
 /// Whether others learn the padded size of one of this department's inputs.
 fn needs_sizes(plan: &JointPlan, me: PartyIndex) -> bool {
-    use crate::plan::{Operator, PublicSize};
+    use crate::plan::PublicSize;
     let mine = |fragment: usize| plan.fragments[fragment].owner == me;
     let bucket = plan
         .fragments

@@ -38,7 +38,7 @@ pub struct NotAllowed {
 }
 
 impl NotAllowed {
-    fn new(construct: impl Into<String>) -> Self {
+    pub(crate) fn new(construct: impl Into<String>) -> Self {
         Self {
             construct: construct.into(),
             column: None,

@@ -184,9 +184,9 @@ fn encoding(column: &FragmentColumn) -> std::result::Result<(), String> {
         Encoding::Bits(bits) => match data_type {
             ScalarType::Bool => *bits == 1,
             ScalarType::Date => *bits == 32,
-            ScalarType::Int64 => *bits == 64,
+            ScalarType::Int64 => (2..=64).contains(bits),
             ScalarType::Decimal { precision, .. } => {
-                *bits == 128 || (*bits == 64 && precision <= 18)
+                (2..=64).contains(bits) || *bits <= 128 && precision > 18
             }
             ScalarType::Utf8 | ScalarType::Float64 => false,
         },

@@ -4,6 +4,7 @@
 //! and two different byte strings never decode to one plan. It must not know who made a plan.
 
 mod from_wire;
+mod program;
 mod to_wire;
 
 use super::JointPlan;

@@ -50,6 +50,7 @@ use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
 pub use program::plan_program;
+pub(crate) use sql::analysed_fragment;
 
 /// The longest SQL text that is planned, in bytes.
 pub const MAX_SQL_BYTES: usize = 32 * 1024;

@@ -82,6 +82,10 @@ pub enum AggregateFunction {
     Sum,
     /// AVG: released as sum and count.
     Avg,
+    /// MIN: a single value.
+    Min,
+    /// MAX: a single value.
+    Max,
 }
 
 /// The named leakage profiles, from least to most.
@@ -152,19 +156,23 @@ impl AggregateFunction {
             Self::Count => "count",
             Self::Sum => "sum",
             Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
         }
     }
 }
 
 impl Use {
     /// Every use, raw output last.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::JoinKey,
         Self::Filter,
         Self::GroupKey,
         Self::Aggregate(AggregateFunction::Count),
         Self::Aggregate(AggregateFunction::Sum),
         Self::Aggregate(AggregateFunction::Avg),
+        Self::Aggregate(AggregateFunction::Min),
+        Self::Aggregate(AggregateFunction::Max),
         Self::Having,
         Self::SortKey,
         Self::Output,

@@ -45,7 +45,7 @@ const FUNCTIONS: &[&str] = &[
 
 /// Functions that may be applied to released values besides.
 const RELEASED_FUNCTIONS: &[&str] = &[
-    "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10", "log2", "power",
+    "average", "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10", "log2", "power",
     "pow", "round", "signum", "sqrt", "trunc",
 ];
 

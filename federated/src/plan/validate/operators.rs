@@ -2,6 +2,7 @@
 
 use super::{column, ensure, refusal};
 use crate::error::Result;
+use crate::plan::program::{Program, Variable};
 use crate::plan::{
     Cell, ColumnRef, Encoding, FragmentIndex, JointPlan, Operator, PartyIndex, Predicate, Relation,
     UnitCount,
@@ -177,6 +178,9 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
     ensure(!plan.fragments.is_empty(), || {
         "there is no fragment".to_owned()
     })?;
+    if let Some(Operator::Program(program)) = plan.operators.last() {
+        return check_program(plan, program);
+    }
     let facts = relation_facts(plan)?;
     for (index, operator) in plan.operators.iter().enumerate() {
         let last = index + 1 == plan.operators.len();
@@ -204,6 +208,18 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
     ensure(!plan.operators.is_empty(), || {
         "there is no operator".to_owned()
     })
+}
+
+/// A program takes in every fragment, in order, and is alone.
+fn check_program(plan: &JointPlan, program: &Program) -> Result<()> {
+    let inputs = plan.operators.split_last().map_or(&[][..], |(_, rest)| rest);
+    let in_order = inputs.iter().enumerate().all(|(at, operator)| {
+        matches!(operator, Operator::Input { fragment } if *fragment == at)
+    });
+    ensure(in_order && inputs.len() == plan.fragments.len(), || {
+        "a program that does not take in every fragment in order".to_owned()
+    })?;
+    program.check(&plan.fragments).map(drop)
 }
 
 fn align(
@@ -451,7 +467,8 @@ pub(super) fn used(plan: &JointPlan) -> (BTreeSet<ColumnRef>, BTreeSet<(Fragment
     let mut keys = BTreeSet::new();
     for operator in &plan.operators {
         match operator {
-            Operator::Input { .. } | Operator::Program(_) => {}
+            Operator::Input { .. } => {}
+            Operator::Program(program) => program_uses(plan, program, &mut columns, &mut keys),
             Operator::Align {
                 fragments, class, ..
             } => keys.extend(fragments.iter().map(|of| (*of, *class))),
@@ -484,6 +501,33 @@ pub(super) fn used(plan: &JointPlan) -> (BTreeSet<ColumnRef>, BTreeSet<(Fragment
         }
     }
     (columns, keys)
+}
+
+/// The columns of fragments that a program looks at, or opens.
+fn program_uses(
+    plan: &JointPlan,
+    program: &Program,
+    columns: &mut BTreeSet<ColumnRef>,
+    keys: &mut BTreeSet<(FragmentIndex, u32)>,
+) {
+    let mut looked: BTreeSet<Variable> = program.opened.iter().copied().collect();
+    for operator in &program.operators {
+        looked.extend(operator.looks_at());
+    }
+    for (fragment, of) in plan.fragments.iter().enumerate() {
+        for (column, what) in of.columns.iter().enumerate() {
+            // One column stands for the rows, where nothing else of them matters.
+            let alone = of.columns.len() == 1;
+            let variable = Program::variable_of(&plan.fragments, fragment, column);
+            if !looked.contains(&variable) && !alone {
+                continue;
+            }
+            columns.insert(ColumnRef { fragment, column });
+            if let Encoding::KeyTag { class, .. } = what.encoding {
+                keys.insert((fragment, class));
+            }
+        }
+    }
 }
 
 /// Every column that a predicate looks at.

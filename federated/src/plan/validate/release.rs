@@ -2,6 +2,7 @@
 
 use super::{check_type, column, ensure, refusal};
 use crate::error::Result;
+use crate::plan::program::Program;
 use crate::plan::{
     Cell, ColumnRef, Encoding, Fragment, JointPlan, Operator, ReleasedColumn, ReleasedSource,
 };
@@ -10,6 +11,9 @@ use std::collections::BTreeSet;
 
 /// Checks the release of a plan whose operators are valid.
 pub(super) fn check(plan: &JointPlan) -> Result<()> {
+    if let Some(Operator::Program(program)) = plan.operators.last() {
+        return check_program(plan, program);
+    }
     let release = &plan.release;
     let last = plan.operators.len().saturating_sub(1);
     let Some(Operator::Aggregate {
@@ -81,6 +85,37 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
         released_keys.len() == keys.len() && released_cells.len() == cells.len(),
         || "a key or cell is computed and not released".to_owned(),
     )
+}
+
+/// Everything that a program opens, once, in types that hold it.
+fn check_program(plan: &JointPlan, program: &Program) -> Result<()> {
+    let release = &plan.release;
+    ensure(
+        release.input + 1 == plan.operators.len()
+            && release.group_guards.is_empty()
+            && release.public_groups.is_none()
+            && release.columns.len() == program.opened.len()
+            && !release.output.is_empty()
+            && !release.sql.is_empty(),
+        || "a release that is not of the program".to_owned(),
+    )?;
+    for output in &release.output {
+        check_type(output.data_type).map_err(refusal)?;
+    }
+    let types = program.check(&plan.fragments)?;
+    for (at, (released, variable)) in release.columns.iter().zip(&program.opened).enumerate() {
+        check_type(released.data_type).map_err(refusal)?;
+        let value = types.value(*variable)?;
+        let is = value.data_type;
+        ensure(
+            released.source == ReleasedSource::Opened(at)
+                && (released.nullable || !value.nullable)
+                && (is == released.data_type
+                    || scale(is).is_some() && scale(is) == scale(released.data_type)),
+            || "a column is opened as another type than it has".to_owned(),
+        )?;
+    }
+    Ok(())
 }
 
 fn missing() -> crate::error::Error {

@@ -42,18 +42,18 @@ fn line(line: &pb::Line) -> Line {
     }
 }
 
-fn refuse<T>(what: &str) -> Result<T> {
+pub(super) fn refuse<T>(what: &str) -> Result<T> {
     Err(Error::new(
         Code::DigestMismatch,
         format!("the joint plan has {what}"),
     ))
 }
 
-fn required<T>(value: Option<T>, what: &str) -> Result<T> {
+pub(super) fn required<T>(value: Option<T>, what: &str) -> Result<T> {
     value.map_or_else(|| refuse(&format!("no {what}")), Ok)
 }
 
-fn all<W, D>(items: Vec<W>, convert: impl Fn(W) -> Result<D>) -> Result<Vec<D>> {
+pub(super) fn all<W, D>(items: Vec<W>, convert: impl Fn(W) -> Result<D>) -> Result<Vec<D>> {
     items.into_iter().map(convert).collect()
 }
 
@@ -65,7 +65,7 @@ fn hash(bytes: &[u8], what: &str) -> Result<[u8; 32]> {
 }
 
 /// 32 bits fit `usize` wherever Veilgate runs; elsewhere the index is out of range.
-fn index(value: u32) -> usize {
+pub(super) fn index(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
@@ -94,7 +94,7 @@ fn party(party: pb::Party) -> Result<Party> {
     })
 }
 
-fn scalar(data_type: Option<pb::ScalarType>) -> Result<ScalarType> {
+pub(super) fn scalar(data_type: Option<pb::ScalarType>) -> Result<ScalarType> {
     let data_type = required(data_type, "type for a column")?;
     let small = |value: u32| {
         u8::try_from(value).map_or_else(|_| refuse("a decimal with too many digits"), Ok)
@@ -186,6 +186,7 @@ fn operator(operator: pb::Operator) -> Result<Operator> {
                 input: index(filter.input),
                 predicate: predicate(required(filter.predicate, "predicate for a filter")?)?,
             },
+            Kind::Program(program) => Operator::Program(super::program::read(program)?),
             Kind::Aggregate(aggregate) => Operator::Aggregate {
                 input: index(aggregate.input),
                 keys: column_refs(aggregate.keys),
@@ -201,17 +202,7 @@ fn predicate(condition: pb::Predicate) -> Result<Predicate> {
     use pb::predicate::Kind;
     Ok(match required(condition.kind, "kind for a predicate")? {
         Kind::Comparison(comparison) => Predicate::Compare {
-            comparator: match pb::Comparator::try_from(comparison.comparator) {
-                Ok(pb::Comparator::Equal) => Comparator::Equal,
-                Ok(pb::Comparator::NotEqual) => Comparator::NotEqual,
-                Ok(pb::Comparator::Less) => Comparator::Less,
-                Ok(pb::Comparator::LessEqual) => Comparator::LessEqual,
-                Ok(pb::Comparator::Greater) => Comparator::Greater,
-                Ok(pb::Comparator::GreaterEqual) => Comparator::GreaterEqual,
-                Ok(pb::Comparator::Unspecified) | Err(_) => {
-                    return refuse("an unknown comparison");
-                }
-            },
+            comparator: comparator(comparison.comparator)?,
             left: column_ref(required(comparison.left, "left side for a comparison")?),
             right: column_ref(required(comparison.right, "right side for a comparison")?),
         },
@@ -258,6 +249,7 @@ fn released_column(column: pb::ReleasedColumn) -> Result<ReleasedColumn> {
     let source = match required(column.from, "source for a released column")? {
         From::Key(key) => ReleasedSource::Key(index(key)),
         From::Cell(cell) => ReleasedSource::Cell(index(cell)),
+        From::Opened(column) => ReleasedSource::Opened(index(column)),
         From::Average(average) => ReleasedSource::Average {
             sum: index(average.sum_cell),
             count: index(average.count_cell),
@@ -275,5 +267,17 @@ fn output_column(column: pb::OutputColumn) -> Result<OutputColumn> {
         name: column.name,
         data_type: scalar(column.r#type)?,
         nullable: column.nullable,
+    })
+}
+
+pub(super) fn comparator(comparator: i32) -> Result<Comparator> {
+    Ok(match pb::Comparator::try_from(comparator) {
+        Ok(pb::Comparator::Equal) => Comparator::Equal,
+        Ok(pb::Comparator::NotEqual) => Comparator::NotEqual,
+        Ok(pb::Comparator::Less) => Comparator::Less,
+        Ok(pb::Comparator::LessEqual) => Comparator::LessEqual,
+        Ok(pb::Comparator::Greater) => Comparator::Greater,
+        Ok(pb::Comparator::GreaterEqual) => Comparator::GreaterEqual,
+        Ok(pb::Comparator::Unspecified) | Err(_) => return refuse("an unknown comparison"),
     })
 }

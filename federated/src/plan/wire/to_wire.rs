@@ -29,7 +29,7 @@ pub(super) fn plan(plan: &JointPlan) -> pb::JointPlan {
 }
 
 /// An index that does not fit 32 bits becomes one that validation refuses as out of range.
-fn index(value: usize) -> u32 {
+pub(super) fn index(value: usize) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
@@ -48,7 +48,7 @@ fn party(party: &Party) -> pb::Party {
     }
 }
 
-fn scalar(data_type: ScalarType) -> pb::ScalarType {
+pub(super) fn scalar(data_type: ScalarType) -> pb::ScalarType {
     let (kind, precision, scale) = match data_type {
         ScalarType::Int64 => (pb::ScalarKind::Int64, 0, 0),
         ScalarType::Decimal { precision, scale } => (pb::ScalarKind::Decimal, precision, scale),
@@ -150,7 +150,7 @@ fn operator(operator: &Operator) -> pb::Operator {
             input: index(*input),
             predicate: Some(predicate(condition)),
         }),
-        Operator::Program(_) => return pb::Operator { kind: None },
+        Operator::Program(of) => Kind::Program(super::program::program(of)),
         Operator::Aggregate {
             input,
             keys,
@@ -177,15 +177,7 @@ fn predicate(condition: &Predicate) -> pb::Predicate {
             left,
             right,
         } => Kind::Comparison(pb::Comparison {
-            comparator: match comparator {
-                Comparator::Equal => pb::Comparator::Equal,
-                Comparator::NotEqual => pb::Comparator::NotEqual,
-                Comparator::Less => pb::Comparator::Less,
-                Comparator::LessEqual => pb::Comparator::LessEqual,
-                Comparator::Greater => pb::Comparator::Greater,
-                Comparator::GreaterEqual => pb::Comparator::GreaterEqual,
-            }
-            .into(),
+            comparator: comparator_of(*comparator).into(),
             left: Some(column_ref(*left)),
             right: Some(column_ref(*right)),
         }),
@@ -230,7 +222,7 @@ fn released_column(column: &ReleasedColumn) -> pb::ReleasedColumn {
     let from = match column.source {
         ReleasedSource::Key(key) => From::Key(index(key)),
         ReleasedSource::Cell(cell) => From::Cell(index(cell)),
-        ReleasedSource::Opened(_) => From::Cell(u32::MAX),
+        ReleasedSource::Opened(column) => From::Opened(index(column)),
         ReleasedSource::Average { sum, count } => From::Average(pb::Average {
             sum_cell: index(sum),
             count_cell: index(count),
@@ -248,5 +240,16 @@ fn output_column(column: &OutputColumn) -> pb::OutputColumn {
         name: column.name.clone(),
         r#type: Some(scalar(column.data_type)),
         nullable: column.nullable,
+    }
+}
+
+pub(super) fn comparator_of(comparator: Comparator) -> pb::Comparator {
+    match comparator {
+        Comparator::Equal => pb::Comparator::Equal,
+        Comparator::NotEqual => pb::Comparator::NotEqual,
+        Comparator::Less => pb::Comparator::Less,
+        Comparator::LessEqual => pb::Comparator::LessEqual,
+        Comparator::Greater => pb::Comparator::Greater,
+        Comparator::GreaterEqual => pb::Comparator::GreaterEqual,
     }
 }
