@@ -9,6 +9,8 @@ mod harness;
 mod process;
 #[cfg(feature = "query")]
 mod query;
+#[cfg(feature = "query")]
+mod tpch;
 
 /// The argument that makes this binary a participant of a benchmark.
 const PARTY: &str = "party-of-a-benchmark";
@@ -42,6 +44,18 @@ struct Arguments {
     /// Runs, one line each; the first is the one in fresh processes.
     #[arg(long, default_value_t = 3)]
     runs: u32,
+    /// Scale factor of TPC-H.
+    #[arg(long, visible_alias = "sf", default_value_t = 0.1)]
+    scale: f64,
+    /// What departments accept that others learn, of TPC-H: `sizes` or `none`.
+    #[arg(long, default_value = "sizes")]
+    leakage: String,
+    /// Which department has which table of TPC-H: `default` or `apart`.
+    #[arg(long, default_value = "default")]
+    split: String,
+    /// One query of TPC-H; all of them if none is named.
+    #[arg(long)]
+    query: Option<usize>,
     /// Names all data and randomness.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -53,6 +67,7 @@ fn names() -> String {
         text.push_str(&format!("  {:<16} {}\n", entry.name, entry.about));
     }
     text.push_str("  joint-query      a whole query, Parquet files to rows, through gateways\n");
+    text.push_str("  tpch             the 22 queries of TPC-H, through gateways\n");
     text
 }
 
@@ -101,13 +116,38 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "all" => entries::ALL.iter().try_for_each(measure),
         #[cfg(feature = "query")]
         "joint-query" => query::run(arguments.rows as u64, arguments.runs),
+        #[cfg(feature = "query")]
+        "tpch" => tpch(arguments),
         #[cfg(not(feature = "query"))]
-        "joint-query" => Err("joint-query needs the feature `query`".to_owned()),
+        "joint-query" | "tpch" => Err("joint-query and tpch need the feature `query`".to_owned()),
         name => match entries::find(name) {
             Some(entry) => measure(entry),
             None => Err(format!("no benchmark `{name}`.\n{}", names())),
         },
     }
+}
+
+#[cfg(feature = "query")]
+fn tpch(arguments: &Arguments) -> Result<(), String> {
+    use veilgate_federated::policy::Leakage;
+    use veilgate_federated::testing::tpch::Split;
+    let leakage = match arguments.leakage.as_str() {
+        "sizes" => Leakage::Sizes,
+        "none" => Leakage::None,
+        other => return Err(format!("--leakage {other}: sizes or none")),
+    };
+    let split = Split::from_name(&arguments.split)
+        .ok_or_else(|| format!("--split {}: default or apart", arguments.split))?;
+    if !(0.001..=10.0).contains(&arguments.scale) {
+        return Err(format!("--scale {}: 0.001 to 10", arguments.scale));
+    }
+    tpch::run(&tpch::Options {
+        scale: arguments.scale,
+        leakage,
+        split,
+        runs: arguments.runs,
+        only: arguments.query,
+    })
 }
 
 /// One line of results; not to a reader that has gone away.

@@ -85,7 +85,7 @@ fn measure(
 }
 
 /// (bytes sent by each gateway, most rounds) from the traffic notices.
-fn traffic(notices: &str) -> (Vec<u64>, u64) {
+pub(crate) fn traffic(notices: &str) -> (Vec<u64>, u64) {
     let mut bytes = Vec::new();
     let mut rounds = 0;
     for line in notices
@@ -141,7 +141,7 @@ fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<(), String> {
     Ok(())
 }
 
-fn stop(sandbox: &mut std::process::Child) {
+pub(crate) fn stop(sandbox: &mut std::process::Child) {
     let _ = Command::new("kill").arg(sandbox.id().to_string()).status();
     let _ = sandbox.wait();
 }

@@ -542,6 +542,10 @@ fn plans_mean_what_the_query_means() {
             .map(|o| o.name.as_str())
             .collect();
         assert_eq!(output, names, "seed {seed}: {}", asked.sql);
+        // Programs are run by all parties, in the tests of TPC-H and in the differential test.
+        if matches!(made.plan.operators.last(), Some(Operator::Program(_))) {
+            continue;
+        }
         let clear = Clear::new(&made.plan, &world.data);
         let have = clear.release(&clear.groups());
         if asked.sql.contains("ORDER BY") {

@@ -132,7 +132,14 @@ impl Uses {
 
     fn released(&mut self, value: &Value) {
         for name in &value.rows {
-            self.add(name, if value.key { Use::GroupKey } else { Use::Output });
+            self.add(
+                name,
+                if value.key {
+                    Use::GroupKey
+                } else {
+                    Use::Output
+                },
+            );
         }
         for (name, functions) in &value.aggregated {
             for function in functions {
@@ -373,12 +380,7 @@ impl Local<'_> {
         }
     }
 
-    fn aggregate(
-        &mut self,
-        expr: &Expr,
-        input: &LogicalPlan,
-        values: &[Value],
-    ) -> Derived<Value> {
+    fn aggregate(&mut self, expr: &Expr, input: &LogicalPlan, values: &[Value]) -> Derived<Value> {
         let mut expr = expr;
         while let Expr::Alias(alias) = expr {
             expr = &alias.expr;
@@ -654,7 +656,9 @@ fn release(
     let of = |position: usize| -> Result<Value> {
         let source = plan.release.columns.get(position).map(|of| of.source);
         let Some(ReleasedSource::Opened(opened)) = source else {
-            return Err(blame("the release names a column that is not opened".to_owned()));
+            return Err(blame(
+                "the release names a column that is not opened".to_owned(),
+            ));
         };
         let variable = program.opened.get(opened).copied();
         let value = variable.and_then(|variable| values.get(&variable).cloned());

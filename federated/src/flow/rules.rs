@@ -239,6 +239,8 @@ pub fn allowed(policy: &Policy, table: &str, column: &str, home: &str) -> String
         AggregateFunction::Sum,
         AggregateFunction::Avg,
         AggregateFunction::Count,
+        AggregateFunction::Min,
+        AggregateFunction::Max,
     ] {
         if let Some(k) = k_of(&Use::Aggregate(function)) {
             by_k.entry(k).or_default().push(function.name());

@@ -4,6 +4,7 @@ use super::blame::{Blamed, Failure};
 use super::keys::{self, Purpose};
 use super::layout::{Form, Kind, kind, normal};
 use super::prepare::{Source, column_kind, pad, sort, validity};
+use super::program;
 use super::relation::Relation;
 use super::run::Run;
 use super::seeds::Seeds;
@@ -165,7 +166,10 @@ impl Run<'_> {
                     of(*left)
                 }
                 Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => of(*input),
-                Operator::Program(_) => 0,
+                Operator::Program(program) => {
+                    most = most.max(program::joining(self.plan, program, sizes)?);
+                    0
+                }
             };
             rows.push(made);
         }

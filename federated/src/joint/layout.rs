@@ -2,8 +2,8 @@
 //! that owners and computing parties agree without a message.
 
 use crate::error::{Code, Error, Result};
-use crate::plan::{ColumnRef, Encoding, Fragment, FragmentIndex, JointPlan, Operator, Predicate};
 use crate::plan::program::chunks;
+use crate::plan::{ColumnRef, Encoding, Fragment, FragmentIndex, JointPlan, Operator, Predicate};
 use std::collections::BTreeSet;
 
 /// The widest column of bits that is shared.

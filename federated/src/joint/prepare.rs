@@ -116,7 +116,11 @@ fn chunk(words: &[u64], width: u32, part: usize, due: u32) -> ClearColumn {
                 _ => row.get(at + 1).copied().unwrap_or(0) << (64 - shift),
             };
             let left = due as usize - 64 * word;
-            let mask = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
+            let mask = if left >= 64 {
+                u64::MAX
+            } else {
+                (1 << left) - 1
+            };
             made.push((low | high) & mask);
         }
     }

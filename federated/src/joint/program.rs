@@ -9,9 +9,9 @@ mod expression;
 use super::blame::Failure;
 use crate::error::{Code, Error};
 use crate::plan::program::{
-    Aggregate, AggregateKind, JoinKind, OrderKey, Program, Relational, Types, Variable,
+    Aggregate, AggregateKind, JoinKind, OrderKey, Program, Relational, Types, Variable, code_bits,
 };
-use crate::plan::{Encoding, Fragment};
+use crate::plan::{Encoding, Fragment, JointPlan};
 use convert::Number;
 use std::collections::{BTreeMap, BTreeSet};
 use veilgate_mpc::circuit::{and, greater_equal_public, multiply_by_flag, not, or};
@@ -235,7 +235,11 @@ impl<'a> Runner<'a> {
             let looks: BTreeSet<Variable> = operator.looks_at().into_iter().collect();
             for input in operator.inputs() {
                 let own = &self.types.relations[input];
-                needed[input] = wanted.union(&looks).filter(|v| own.contains(v)).copied().collect();
+                needed[input] = wanted
+                    .union(&looks)
+                    .filter(|v| own.contains(v))
+                    .copied()
+                    .collect();
             }
         }
         needed
@@ -277,9 +281,8 @@ impl<'a> Runner<'a> {
             JoinKind::Anti => Kind::Anti,
             JoinKind::NotIn => Kind::NotIn,
         };
-        let side = |of: &'_ KeyTable| -> (Vec<usize>, Vec<usize>) {
-            (of.keys.clone(), of.nulls.clone())
-        };
+        let side =
+            |of: &'_ KeyTable| -> (Vec<usize>, Vec<usize>) { (of.keys.clone(), of.nulls.clone()) };
         let (lk, ln) = side(&left_keys);
         let (rk, rn) = side(&right_keys);
         let matches = Matches::find(
@@ -315,7 +318,8 @@ impl<'a> Runner<'a> {
         let (lefts, rights) = (left.table.columns.len(), right.table.columns.len());
         let left_table = with_keys(left.table, &left_keys);
         let right_table = with_keys(right.table, &right_keys);
-        let shifted = |at: &[usize], by: usize| -> Vec<usize> { at.iter().map(|k| k + by).collect() };
+        let shifted =
+            |at: &[usize], by: usize| -> Vec<usize> { at.iter().map(|k| k + by).collect() };
         let (lk, ln) = (shifted(&lk, lefts), shifted(&ln, lefts));
         let (rk, rn) = (shifted(&rk, rights), shifted(&rn, rights));
         let kept: Vec<usize> = (0..rights).collect();
@@ -594,8 +598,8 @@ impl<'a> Runner<'a> {
                     };
                     let value = of.bit_range(0, of.width() - 1);
                     let none = of.bit_range(of.width() - 1, 1);
-                    let signed = aggregate.function != AggregateKind::Any
-                        && self.is_signed(variable)?;
+                    let signed =
+                        aggregate.function != AggregateKind::Any && self.is_signed(variable)?;
                     let value = match signed {
                         true => convert::flipped(ctx, value),
                         false => value,
@@ -725,6 +729,59 @@ impl<'a> Runner<'a> {
         let table = compact(ctx, &step.narrow("order"), &table, count)?;
         Ok(table.clear_invalid(ctx, &step.narrow("clear"))?)
     }
+}
+
+/// The memory of the largest join of a program while it finds matches, given the fragments' rows.
+pub(super) fn joining(
+    plan: &JointPlan,
+    program: &Program,
+    sizes: &[usize],
+) -> std::result::Result<u64, Error> {
+    let types = program.check(&plan.fragments)?;
+    let mut rows: Vec<usize> = sizes.to_vec();
+    let mut most = 0;
+    for operator in &program.operators {
+        let of = |relation: usize| rows.get(relation).copied().unwrap_or(0);
+        let made = match operator {
+            Relational::Join {
+                left, right, on, ..
+            } => {
+                let mut bits = 0;
+                for (a, b) in on {
+                    let width = |variable| -> std::result::Result<usize, Error> {
+                        Ok(match &types.value(variable)?.form {
+                            Encoding::KeyTag { bits, .. }
+                            | Encoding::UnitTag { bits }
+                            | Encoding::Bits(bits) => *bits as usize,
+                            Encoding::Ring64 => 64,
+                            Encoding::Ring128 => 128,
+                            Encoding::Codes(codes) => code_bits(codes.len()) as usize,
+                            Encoding::Text { max_bytes } => 8 * (*max_bytes as usize + 1),
+                        })
+                    };
+                    bits += width(*a)?.max(width(*b)?);
+                }
+                let all = of(*left).saturating_add(of(*right));
+                most = most.max(Matches::work_bytes(all, bits));
+                of(*left)
+            }
+            Relational::Beside { left: input, .. }
+            | Relational::Filter { input, .. }
+            | Relational::Map { input, .. } => of(*input),
+            Relational::Group { input, most, .. } => {
+                of(*input).min(usize::try_from(*most).unwrap_or(usize::MAX))
+            }
+            Relational::Top { input, rows, .. } => {
+                of(*input).min(usize::try_from(*rows).unwrap_or(usize::MAX))
+            }
+            Relational::Union { inputs, .. } => inputs
+                .iter()
+                .map(|(input, _)| of(*input))
+                .fold(0, usize::saturating_add),
+        };
+        rows.push(made);
+    }
+    Ok(most)
 }
 
 fn chunk_count(form: &Encoding) -> usize {

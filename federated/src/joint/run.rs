@@ -113,9 +113,9 @@ impl<'a> Run<'a> {
                     let runner = Runner::new(program, &self.plan.fragments)?;
                     let mut inputs = Vec::with_capacity(self.plan.fragments.len());
                     for fragment in 0..self.plan.fragments.len() {
-                        let at = self.plan.operators.iter().position(|of| {
-                            matches!(of, Operator::Input { fragment: f } if *f == fragment)
-                        });
+                        let at = self.plan.operators.iter().position(
+                            |of| matches!(of, Operator::Input { fragment: f } if *f == fragment),
+                        );
                         let relation = at.and_then(|at| relations.get_mut(at)?.take());
                         let relation = relation.ok_or_else(|| {
                             Error::new(Code::Internal, "a fragment that was not taken in")

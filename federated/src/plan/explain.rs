@@ -5,6 +5,7 @@
 //! it; nothing of it belongs into a log.
 
 mod layout;
+mod program;
 
 use super::{
     Encoding, Fragment, JointPlan, Line, Operator, Predicate, PublicSize, ReleasedSource, UnitCount,
@@ -75,6 +76,10 @@ pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String 
 
     let _ = writeln!(out, "\nJOINT OPERATORS on shares");
     for (index, operator) in plan.operators.iter().enumerate() {
+        // Relations of a program are its fragments and its own operators.
+        if matches!(plan.operators.last(), Some(Operator::Program(_))) {
+            break;
+        }
         let text = describe(plan, operator);
         let cost = planned
             .costs
@@ -89,6 +94,26 @@ pub fn explain(planned: &Planned, rules: &[(String, String, String)]) -> String 
                 )
             });
         out.push_str(&paragraph(&format!("o{index} "), &format!("{text}{cost}")));
+    }
+    if let Some(Operator::Program(of)) = plan.operators.last() {
+        for (index, text) in program::operators(plan, of).into_iter().enumerate() {
+            let cost = planned.costs.program.get(index);
+            let cost = cost.map_or_else(String::new, |of| {
+                format!(
+                    " [{} rows, {}, {} rounds]",
+                    count(of.rows),
+                    bytes(of.bytes),
+                    count(of.rounds)
+                )
+            });
+            out.push_str(&paragraph(&format!("p{index} "), &format!("{text}{cost}")));
+        }
+        let _ = writeln!(
+            out,
+            "  about {} and {} rounds in all",
+            bytes(planned.costs.bytes()),
+            count(planned.costs.rounds())
+        );
     }
     if let Some(strategy) = planned.strategy {
         let _ = writeln!(
@@ -129,6 +154,7 @@ fn roles(plan: &JointPlan) -> Vec<Vec<String>> {
         Operator::Align { neutral, .. } => Some(*neutral),
         _ => None,
     });
+    let is_program = matches!(plan.operators.last(), Some(Operator::Program(_)));
     plan.parties
         .iter()
         .enumerate()
@@ -144,6 +170,7 @@ fn roles(plan: &JointPlan) -> Vec<Vec<String>> {
                 roles.push("receives the result".to_owned());
             }
             let learns = match (party.result, neutral == Some(index)) {
+                (true, _) if is_program => "the released rows",
                 (true, _) => "the released groups, after every guard",
                 (false, true) => "padded sizes, the noisy number of matches",
                 (false, false) if leaks_sizes(plan) => "padded sizes",
@@ -224,7 +251,10 @@ fn leaving(planned: &Planned) -> Vec<Vec<String>> {
             .map(|of| of.name.as_str())
             .collect::<Vec<_>>()
             .join(", "),
-        "guarded aggregate".to_owned(),
+        match plan.operators.last() {
+            Some(Operator::Program(_)) => "result".to_owned(),
+            _ => "guarded aggregate".to_owned(),
+        },
         home.to_owned(),
         String::new(),
         String::new(),
@@ -337,6 +367,12 @@ fn predicate(plan: &JointPlan, condition: &Predicate) -> String {
 }
 
 fn guards(plan: &JointPlan, out: &mut String) {
+    if let Some(Operator::Program(_)) = plan.operators.last() {
+        let _ = writeln!(out, "\nGUARDS, applied to shares before anything is opened");
+        let text = "none: every department must allow k = 1 for each use";
+        out.push_str(&paragraph("thresholds: ", text));
+        return;
+    }
     let Some(Operator::Aggregate {
         cells, units, keys, ..
     }) = plan.operators.get(plan.release.input)
@@ -388,6 +424,10 @@ fn guards(plan: &JointPlan, out: &mut String) {
 
 fn released(plan: &JointPlan, out: &mut String) {
     let _ = writeln!(out, "\nRELEASE");
+    let made = match plan.operators.last() {
+        Some(Operator::Program(of)) => program::opened(plan, of),
+        _ => Vec::new(),
+    };
     let columns: Vec<String> = plan
         .release
         .columns
@@ -397,7 +437,7 @@ fn released(plan: &JointPlan, out: &mut String) {
             let what = match column.source {
                 ReleasedSource::Key(key) => format!("key {key}"),
                 ReleasedSource::Cell(cell) => format!("number {cell}"),
-                ReleasedSource::Opened(column) => format!("column {column}"),
+                ReleasedSource::Opened(column) => made.get(column).cloned().unwrap_or_default(),
                 ReleasedSource::Average { sum, count } => {
                     format!("number {sum} / number {count}, both opened")
                 }

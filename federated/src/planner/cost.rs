@@ -4,6 +4,8 @@
 //! all parties together. They choose between strategies and are shown by EXPLAIN; nothing relies on
 //! them.
 
+mod program;
+
 use super::block::Relation;
 use super::columns;
 use super::conditions::distinct;
@@ -52,6 +54,8 @@ pub struct Costs {
     pub fragments: Vec<FragmentCost>,
     /// One for each operator.
     pub operators: Vec<OperatorCost>,
+    /// One for each operator of the program, where the plan is one.
+    pub program: Vec<OperatorCost>,
 }
 
 impl Costs {
@@ -59,7 +63,8 @@ impl Costs {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let fragments = self.fragments.iter().map(|of| of.bytes);
-        let operators = self.operators.iter().map(|of| of.bytes);
+        let operators = self.operators.iter().chain(&self.program);
+        let operators = operators.map(|of| of.bytes);
         fragments.chain(operators).fold(0, u64::saturating_add)
     }
 
@@ -68,6 +73,7 @@ impl Costs {
     pub fn rounds(&self) -> u64 {
         self.operators
             .iter()
+            .chain(&self.program)
             .map(|of| of.rounds)
             .fold(0, u64::saturating_add)
     }
@@ -100,9 +106,15 @@ pub(super) fn estimate(plan: &JointPlan) -> Costs {
         let cost = operator_cost(plan, &fragments, &operators, operator);
         operators.push(cost);
     }
+    let rows: Vec<u64> = fragments.iter().map(|of| of.rows).collect();
+    let program = match plan.operators.last() {
+        Some(Operator::Program(of)) => program::estimate(plan, of, &rows),
+        _ => Vec::new(),
+    };
     Costs {
         fragments,
         operators,
+        program,
     }
 }
 

@@ -49,7 +49,6 @@ use crate::schema::Department;
 use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
-pub use program::plan_program;
 pub(crate) use sql::analysed_fragment;
 
 /// The longest SQL text that is planned, in bytes.
@@ -171,7 +170,20 @@ pub fn plan(request: &Request<'_>) -> Result<Planned> {
 
 fn plan_here(request: &Request<'_>) -> Result<Planned> {
     let query = sql::Query::parse(request.sql)?;
-    let typed = sql::type_query(&query, request.federation)?;
-    let block = block::normalise(&query, &typed, request.federation)?;
-    assemble::assemble(request, &query, &block)
+    // One block of joins under one guarded aggregate where that is enough: it has thresholds.
+    match plan_block(request, &query) {
+        Err(error)
+            if matches!(error.code, Code::Unsupported | Code::NotUnique)
+                && request.strategy.is_none() =>
+        {
+            program::plan_program(request, &query, error)
+        }
+        planned => planned,
+    }
+}
+
+fn plan_block(request: &Request<'_>, query: &sql::Query) -> Result<Planned> {
+    let typed = sql::type_query(query, request.federation)?;
+    let block = block::normalise(query, &typed, request.federation)?;
+    assemble::assemble(request, query, &block)
 }

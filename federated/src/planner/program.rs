@@ -1,6 +1,6 @@
 //! Plans of the whole class of SQL: relational algebra, cut, and a program over what is left.
 
-use super::algebra::{self, Columns, Lowered};
+use super::algebra::{self, Columns, Lowered, Rel};
 use super::rules::{self, Computing};
 use super::sql::{Query, optimised};
 use super::{Planned, Request};
@@ -10,20 +10,22 @@ use crate::policy::Leakage;
 use crate::schema::Department;
 use std::collections::BTreeSet;
 
-/// Plans a query as a program.
+/// Plans a query as a program, which one block with an aggregate could not be, for this reason.
 ///
 /// # Errors
-/// As [`super::plan`].
-pub fn plan_program(request: &Request<'_>) -> Result<Planned> {
-    let query = Query::parse(request.sql)?;
-    let typed = optimised(&query, request.federation)?;
+/// As [`super::plan`]; the reason, where rules ask for more than one unit: a program has no thresholds.
+pub(super) fn plan_program(request: &Request<'_>, query: &Query, reason: Error) -> Result<Planned> {
+    let typed = optimised(query, request.federation)?;
     let mut columns = Columns::default();
-    let built = algebra::build(&query, request.federation, &mut columns, &typed.plan)?;
+    let built = algebra::build(query, request.federation, &mut columns, &typed.plan)?;
+    if guarded(request, &built.rel) {
+        return Err(reason);
+    }
     let rel = algebra::eager(algebra::localise(built.rel, &mut columns)?, &mut columns)?;
     let cut = algebra::cut(rel, &built.output, &columns);
     let declared = |department: &str| forbids_sizes(request, department);
     let lowered = algebra::lower(
-        &query,
+        query,
         cut,
         &columns,
         &built.output,
@@ -41,6 +43,29 @@ pub fn plan_program(request: &Request<'_>) -> Result<Planned> {
         .first()
         .ok_or_else(|| Error::new(Code::Internal, "there is no computing set"))?;
     assemble(request, lowered, &owners, set)
+}
+
+/// Whether an owner's rules or levels ask for more than one unit behind what is released.
+fn guarded(request: &Request<'_>, rel: &Rel) -> bool {
+    if let Rel::Scan {
+        department, table, ..
+    } = rel
+    {
+        let member = request.federation.member(department);
+        let Some(policy) = member.and_then(|member| member.policy.as_ref()) else {
+            return false;
+        };
+        let name = table.name.as_str();
+        let rules = policy.rules.iter().filter(|rule| rule.table == name);
+        return rules.clone().any(|rule| rule.k > 1)
+            || table
+                .columns
+                .iter()
+                .any(|column| policy.level(name, &column.name).k_floor() > 1);
+    }
+    rel.inputs()
+        .into_iter()
+        .any(|input| guarded(request, input))
 }
 
 /// Whether a department accepts declared sizes only.
@@ -107,9 +132,9 @@ fn assemble(
         line: request.line,
     };
     Ok(Planned {
+        costs: super::cost::estimate(&plan),
         plan,
         strategy: None,
         rejected: Vec::new(),
-        costs: super::Costs::default(),
     })
 }

@@ -102,11 +102,7 @@ impl Query {
             return Err(self.unsupported("a statement other than SELECT", &[]));
         };
         match select.body.as_ref() {
-            SetExpr::Select(_) => Ok(()),
-            SetExpr::SetOperation { .. } => Err(self.unsupported(
-                "UNION, INTERSECT or EXCEPT",
-                &["UNION", "INTERSECT", "EXCEPT"],
-            )),
+            SetExpr::Select(_) | SetExpr::SetOperation { .. } | SetExpr::Query(_) => Ok(()),
             _ => Err(self.unsupported("a query without SELECT", &[])),
         }
     }
@@ -179,7 +175,8 @@ pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed
             tables.add_catalog(catalog);
         }
     }
-    let scope = Scope::new(tables);
+    let mut scope = Scope::new(tables);
+    scope.aggregates = SessionStateDefaults::default_aggregate_functions();
     let plan = scope
         .plan(query.statement.clone())
         .map_err(|error| diagnose::planning(query, &scope.tables, scope.take_error(), &error))?;
@@ -246,7 +243,9 @@ pub(super) fn schema_of(sql: &str, tables: Tables) -> Result<Vec<(DataType, bool
         .map_err(|_| refuse())?;
     let mut scope = Scope::new(tables);
     scope.aggregates = SessionStateDefaults::default_aggregate_functions();
-    scope.scalars.push(Arc::new(crate::local::functions::average()));
+    scope
+        .scalars
+        .push(Arc::new(crate::local::functions::average()));
     let plan = scope
         .plan(statement)
         .and_then(|plan| scope.analyse(plan))
@@ -374,9 +373,8 @@ impl Scope {
             Arc::new(rules::eliminate_group_by_constant::EliminateGroupByConstant::new()),
             Arc::new(rules::optimize_projections::OptimizeProjections::new()),
         ];
-        let context = rules::OptimizerContext::new_with_config_options(Arc::new(
-            self.options.clone(),
-        ));
+        let context =
+            rules::OptimizerContext::new_with_config_options(Arc::new(self.options.clone()));
         rules::Optimizer::with_rules(list).optimize(plan, &context, |_, _| {})
     }
 

@@ -243,7 +243,7 @@ impl Reader<'_> {
         if entry.functions.is_empty() {
             return Err(self.file.error(
                 entry.permits.span(),
-                "use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\"",
+                "use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\", \"min\", \"max\"",
             ));
         }
         let mut uses = Vec::with_capacity(entry.functions.len());
@@ -253,6 +253,8 @@ impl Reader<'_> {
                 AggregateFunction::Count,
                 AggregateFunction::Sum,
                 AggregateFunction::Avg,
+                AggregateFunction::Min,
+                AggregateFunction::Max,
             ];
             let Some(found) = known.into_iter().find(|each| each.name() == given) else {
                 return Err(self.file.error(

@@ -174,11 +174,7 @@ pub(super) fn opened(plan: &JointPlan, shares: &[Vec<u8>; 3]) -> Result<Opened> 
 }
 
 /// The columns that a program opens: the parts of each, then its NULL flags where it can be NULL.
-fn opened_program(
-    plan: &JointPlan,
-    program: &Program,
-    shares: &[Vec<u8>; 3],
-) -> Result<Opened> {
+fn opened_program(plan: &JointPlan, program: &Program, shares: &[Vec<u8>; 3]) -> Result<Opened> {
     let types = program.check(&plan.fragments)?;
     let ClearTable { columns, valid } = reconstruct([&shares[0], &shares[1], &shares[2]])
         .map_err(|error| disagree(plan, &error))?;

@@ -115,24 +115,6 @@ impl Federation {
         })
     }
 
-    /// Plans a query as a program.
-    ///
-    /// # Errors
-    /// The planner's.
-    pub fn plan_program(&self, sql: &str, home: &str) -> Result<Planned> {
-        planner::plan_program(&Request {
-            sql,
-            home,
-            federation: &self.planning,
-            engine: engine(),
-            line: Line {
-                lanes: self.lanes,
-                ..Line::default()
-            },
-            strategy: None,
-        })
-    }
-
     /// Plans, checks at every gateway, runs and opens.
     ///
     /// # Errors

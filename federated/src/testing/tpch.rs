@@ -10,8 +10,11 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatchReader;
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use tpchgen::generators as made;
 use tpchgen_arrow as arrows;
@@ -109,7 +112,9 @@ pub fn table(name: &str, scale: f64) -> Result<RecordBatch> {
     let failed = |_| Error::new(Code::Internal, "a TPC-H table cannot be made");
     let batches = |reader: &mut dyn RecordBatchReader| -> Result<RecordBatch> {
         let schema = reader.schema();
-        let parts: Vec<RecordBatch> = reader.collect::<std::result::Result<_, _>>().map_err(failed)?;
+        let parts: Vec<RecordBatch> = reader
+            .collect::<std::result::Result<_, _>>()
+            .map_err(failed)?;
         concat_batches(&schema, &parts).map_err(failed)
     };
     let rows = match name {
@@ -119,7 +124,9 @@ pub fn table(name: &str, scale: f64) -> Result<RecordBatch> {
         "lineitem" => batches(&mut arrows::LineItemArrow::new(
             made::LineItemGenerator::new(scale, 1, 1),
         )),
-        "nation" => batches(&mut arrows::NationArrow::new(made::NationGenerator::default())),
+        "nation" => batches(&mut arrows::NationArrow::new(
+            made::NationGenerator::default(),
+        )),
         "orders" => batches(&mut arrows::OrderArrow::new(made::OrderGenerator::new(
             scale, 1, 1,
         ))),
@@ -129,7 +136,9 @@ pub fn table(name: &str, scale: f64) -> Result<RecordBatch> {
         "partsupp" => batches(&mut arrows::PartSuppArrow::new(
             made::PartSuppGenerator::new(scale, 1, 1),
         )),
-        "region" => batches(&mut arrows::RegionArrow::new(made::RegionGenerator::default())),
+        "region" => batches(&mut arrows::RegionArrow::new(
+            made::RegionGenerator::default(),
+        )),
         "supplier" => batches(&mut arrows::SupplierArrow::new(
             made::SupplierGenerator::new(scale, 1, 1),
         )),
@@ -282,4 +291,113 @@ pub fn departments(
         });
     }
     Ok(departments)
+}
+
+/// Writes departments' tables, catalogues and rules below `folder`, as a sandbox reads them.
+///
+/// # Errors
+/// `Internal` when a file cannot be written.
+pub fn write(folder: &Path, departments: &[Department]) -> Result<()> {
+    let failed = |_| Error::new(Code::Internal, "cannot write a file of a department");
+    for department in departments {
+        let own = folder.join(&department.name);
+        std::fs::create_dir_all(&own).map_err(failed)?;
+        let (Some(catalog), Some(policy)) = (department.write(&own)?, &department.policy) else {
+            continue;
+        };
+        let text = crate::catalog::file::render(&catalog, &own);
+        std::fs::write(own.join(crate::catalog::file::FILE_NAME), text).map_err(failed)?;
+        let text = policy_text(department, policy);
+        std::fs::write(own.join(crate::policy::file::FILE_NAME), text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The rules of [`departments`] as a file.
+fn policy_text(department: &Department, policy: &Policy) -> String {
+    let leakage = policy
+        .rules
+        .first()
+        .map_or(Leakage::None, |rule| rule.leakage)
+        .name();
+    let sets: Vec<String> = policy
+        .computing
+        .iter()
+        .map(|set| format!("[\"{}\"]", set.join("\", \"")))
+        .collect();
+    let mut out = format!(
+        "version = 1\ndepartment = \"{}\"\ncomputing = [{}]\n",
+        department.name,
+        sets.join(", ")
+    );
+    for data in &department.tables {
+        let name = &data.table.name;
+        let _ = writeln!(out, "\n[tables.{name}]\nlevel = \"L1\"\nallow = [");
+        for rule in policy.rules.iter().filter(|rule| rule.table == *name) {
+            let what = match &rule.permits {
+                Use::Aggregate(function) => {
+                    format!("use = \"aggregate\", functions = [\"{}\"]", function.name())
+                }
+                other => format!("use = \"{other}\""),
+            };
+            let _ = writeln!(out, "  {{ {what}, k = 1, leakage = \"{leakage}\" }},");
+        }
+        let _ = writeln!(out, "]");
+    }
+    out
+}
+
+/// The rows of a query over tables in the clear, by the engine alone.
+///
+/// # Errors
+/// `Internal` when the engine fails.
+pub fn clear(sql: &str, tables: &[(String, RecordBatch)]) -> Result<RecordBatch> {
+    let failed = |_| Error::new(Code::Internal, "the engine fails on a query in the clear");
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|_| Error::new(Code::Internal, "no runtime"))?;
+    runtime.block_on(async {
+        let context = SessionContext::new_with_config(crate::local::engine_config());
+        for (name, batch) in tables {
+            let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]);
+            context
+                .register_table(name.as_str(), Arc::new(table.map_err(failed)?))
+                .map_err(failed)?;
+        }
+        let frame = context.sql(sql).await.map_err(failed)?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let batches = frame.collect().await.map_err(failed)?;
+        concat_batches(&schema, &batches)
+            .map_err(|_| Error::new(Code::Internal, "batches of different types"))
+    })
+}
+
+/// Rows as text, floating point to six digits.
+#[must_use]
+pub fn lines(batch: &RecordBatch) -> Vec<String> {
+    let texts: Vec<Option<StringArray>> = batch
+        .columns()
+        .iter()
+        .map(|column| {
+            let column = match column.data_type() {
+                DataType::Float64 => cast(column, &DataType::Decimal128(38, 6)).ok()?,
+                _ => Arc::clone(column),
+            };
+            let text = cast(&column, &DataType::Utf8).ok()?;
+            let any: &dyn std::any::Any = text.as_any();
+            any.downcast_ref::<StringArray>().cloned()
+        })
+        .collect();
+    (0..batch.num_rows())
+        .map(|row| {
+            let cells: Vec<&str> = texts
+                .iter()
+                .map(|text| match text {
+                    None => "?",
+                    Some(text) if text.is_null(row) => "NULL",
+                    Some(text) => text.value(row),
+                })
+                .collect();
+            cells.join("|")
+        })
+        .collect()
 }

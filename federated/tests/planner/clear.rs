@@ -153,6 +153,7 @@ impl<'a> Clear<'a> {
         let mut relations: Vec<Vec<Joined>> = Vec::new();
         for operator in &self.plan.operators {
             let made = match operator {
+                Operator::Program(_) => panic!("a program is run by another test"),
                 Operator::Input { fragment } => (0..self.fragments[*fragment].len())
                     .map(|row| Joined::from([(*fragment, row)]))
                     .collect(),
@@ -327,6 +328,7 @@ impl<'a> Clear<'a> {
             .iter()
             .map(|column| {
                 let values = groups.iter().map(|group| match column.source {
+                    ReleasedSource::Opened(_) => panic!("a program is run by another test"),
                     ReleasedSource::Key(key) => group.keys[key].clone(),
                     ReleasedSource::Cell(cell) => number(group.cells[cell], column.data_type),
                     ReleasedSource::Average { sum, count } => average(

@@ -480,13 +480,11 @@ fn connect(ctx: &mut Context, step: &Step, all: bool, a: Truth, b: Truth) -> Res
     let none = || BitColumn::zeros(1, rows);
     let (a_null, b_null) = (a.1.unwrap_or_else(none), b.1.unwrap_or_else(none));
     // NULL where one is, unless the other decides: false in a conjunction, true in a disjunction.
-    let decides = |ctx: &mut Context, step: &Step, value: &BitColumn, null: &BitColumn| {
-        match all {
-            false => Ok(value.clone()),
-            true => {
-                let either = or(ctx, step, value, null)?;
-                Ok::<BitColumn, veilgate_mpc::Error>(not(ctx, &either))
-            }
+    let decides = |ctx: &mut Context, step: &Step, value: &BitColumn, null: &BitColumn| match all {
+        false => Ok(value.clone()),
+        true => {
+            let either = or(ctx, step, value, null)?;
+            Ok::<BitColumn, veilgate_mpc::Error>(not(ctx, &either))
         }
     };
     let a_decides = decides(ctx, &step.narrow("a"), &a.0, &a_null)?;

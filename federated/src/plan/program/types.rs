@@ -106,10 +106,7 @@ impl Program {
             taken.len() == last && !taken.contains(&last),
             "the result of an operator is not used",
         )?;
-        ensure(
-            !self.opened.is_empty(),
-            "nothing is opened",
-        )?;
+        ensure(!self.opened.is_empty(), "nothing is opened")?;
         for variable in &self.opened {
             types.column(last, *variable)?;
             let form = &types.value(*variable)?.form;
@@ -163,7 +160,10 @@ impl Types {
             }
             Relational::Filter { input, condition } => {
                 let of = self.expression(*input, condition, 0)?;
-                ensure(of.data_type == ScalarType::Bool, "a filter that is no condition")?;
+                ensure(
+                    of.data_type == ScalarType::Bool,
+                    "a filter that is no condition",
+                )?;
                 Ok(self.relations[*input].clone())
             }
             Relational::Map { input, computed } => {
@@ -194,7 +194,10 @@ impl Types {
                 Ok(columns)
             }
             Relational::Top { input, keys, rows } => {
-                ensure(*rows >= 1 && keys.len() <= MAX_KEYS, "an order without rows")?;
+                ensure(
+                    *rows >= 1 && keys.len() <= MAX_KEYS,
+                    "an order without rows",
+                )?;
                 for key in keys {
                     let value = self.column(*input, key.variable)?;
                     ensure(!is_wide_text(value), "an order by long text")?;
@@ -391,7 +394,10 @@ impl Types {
                 let mut nullable = false;
                 for part in parts {
                     let of = self.expression(input, part, depth)?;
-                    ensure(of.data_type == ScalarType::Bool, "AND or OR of no condition")?;
+                    ensure(
+                        of.data_type == ScalarType::Bool,
+                        "AND or OR of no condition",
+                    )?;
                     nullable |= of.nullable;
                 }
                 Ok(boolean(nullable))

@@ -212,10 +212,14 @@ pub(super) fn check(plan: &JointPlan) -> Result<()> {
 
 /// A program takes in every fragment, in order, and is alone.
 fn check_program(plan: &JointPlan, program: &Program) -> Result<()> {
-    let inputs = plan.operators.split_last().map_or(&[][..], |(_, rest)| rest);
-    let in_order = inputs.iter().enumerate().all(|(at, operator)| {
-        matches!(operator, Operator::Input { fragment } if *fragment == at)
-    });
+    let inputs = plan
+        .operators
+        .split_last()
+        .map_or(&[][..], |(_, rest)| rest);
+    let in_order = inputs
+        .iter()
+        .enumerate()
+        .all(|(at, operator)| matches!(operator, Operator::Input { fragment } if *fragment == at));
     ensure(in_order && inputs.len() == plan.fragments.len(), || {
         "a program that does not take in every fragment in order".to_owned()
     })?;

@@ -3,11 +3,11 @@
 use super::from_wire::{all, index, refuse, required, scalar as to_scalar};
 use super::to_wire::{index as number, scalar as from_scalar};
 use crate::error::Result;
+use crate::plan::Encoding;
 use crate::plan::program::{
     Aggregate, AggregateKind, Expression, JoinKind, Operation, OrderKey, Program, Relational,
     Variable,
 };
-use crate::plan::{Comparator, Encoding};
 use veilgate_proto::plan::v1 as pb;
 
 pub(super) fn program(program: &Program) -> pb::Program {

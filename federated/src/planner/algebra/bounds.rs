@@ -13,11 +13,6 @@ impl Rel {
             keys: self.least_keys(asked),
             most: self.most(columns),
             estimate: self.estimate(columns),
-            nullable: asked
-                .iter()
-                .copied()
-                .filter(|id| columns.info(*id).is_ok_and(|info| info.nullable))
-                .collect(),
         }
     }
 
@@ -192,7 +187,8 @@ impl Block {
 
     fn others_determined(&self, known: &BTreeSet<ColumnId>, root: &Rel) -> bool {
         let mut rest = self.clone();
-        rest.inputs.retain(|input| input.columns() != root.columns());
+        rest.inputs
+            .retain(|input| input.columns() != root.columns());
         rest.determined(known).1
     }
 }

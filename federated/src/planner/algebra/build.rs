@@ -10,14 +10,15 @@ use crate::planner::Federation;
 use crate::planner::columns::split;
 use crate::planner::sql::Query;
 use crate::schema::ScalarType;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Case};
-use std::collections::BTreeMap;
 use datafusion::logical_expr::{
     Aggregate as GroupNode, Distinct, Expr, FetchType, Join, LogicalPlan, Operator, Projection,
     SkipType, TableScan, Union,
 };
+use std::collections::BTreeMap;
 
 /// The most tables of a query.
 const MAX_TABLES: usize = 64;
@@ -520,7 +521,14 @@ impl Builder<'_> {
             return Err(unsupported(" of several arguments"));
         };
         let argument = self.expr(argument, schema, output, rel)?;
-        let argument = unaliased(argument);
+        let mut argument = unaliased(argument);
+        // The engine averages integers as floating point; sums of them are exact.
+        if let (Function::Avg, Expr::Cast(cast)) = (function, &argument)
+            && *cast.field.data_type() == DataType::Float64
+            && self.columns.type_of(&cast.expr)?.0.is_integer()
+        {
+            argument = cast.expr.as_ref().clone();
+        }
         let argument = match &params.filter {
             None => argument,
             Some(filter) => {
@@ -539,10 +547,8 @@ impl Builder<'_> {
 
     fn limit(&mut self, limit: &datafusion::logical_expr::Limit) -> Result<Built> {
         let refuse = || {
-            self.query.unsupported(
-                "LIMIT or OFFSET that is not a number",
-                &["LIMIT", "OFFSET"],
-            )
+            self.query
+                .unsupported("LIMIT or OFFSET that is not a number", &["LIMIT", "OFFSET"])
         };
         let (Ok(SkipType::Literal(skip)), Ok(FetchType::Literal(fetch))) =
             (limit.get_skip_type(), limit.get_fetch_type())
@@ -660,6 +666,6 @@ pub(super) fn one() -> Expr {
 }
 
 /// Whether an engine type can cross between departments.
-pub(super) fn crosses(data_type: &arrow::datatypes::DataType) -> bool {
+pub(super) fn crosses(data_type: &DataType) -> bool {
     ScalarType::from_arrow(data_type).is_some_and(|of| of != ScalarType::Float64)
 }

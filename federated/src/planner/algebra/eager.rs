@@ -67,7 +67,10 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
             skip,
             fetch,
         },
-        Rel::Union { inputs, columns: of } => Rel::Union {
+        Rel::Union {
+            inputs,
+            columns: of,
+        } => Rel::Union {
             inputs: inputs
                 .into_iter()
                 .map(|(input, of)| Ok((eager(input, columns)?, of)))
@@ -226,11 +229,7 @@ impl<'a> Eager<'a> {
 
     /// Keys without those that the others determine, the widest left out first; what is left out has one
     /// value in each group.
-    fn least(
-        &self,
-        input: &Rel,
-        keys: Vec<ColumnId>,
-    ) -> Result<(Vec<ColumnId>, Vec<Aggregate>)> {
+    fn least(&self, input: &Rel, keys: Vec<ColumnId>) -> Result<(Vec<ColumnId>, Vec<Aggregate>)> {
         let mut widest: Vec<(bool, ColumnId)> = Vec::new();
         for key in &keys {
             let info = self.columns.info(*key)?;
@@ -568,9 +567,10 @@ impl<'a> Eager<'a> {
     }
 
     fn partial_sum(&mut self, side: usize, factor: &Expr) -> Result<Expr> {
-        let known = self.sides[side].partial.iter().find(|of| {
-            of.function == Function::Sum && of.argument.as_ref() == Some(factor)
-        });
+        let known = self.sides[side]
+            .partial
+            .iter()
+            .find(|of| of.function == Function::Sum && of.argument.as_ref() == Some(factor));
         if let Some(known) = known {
             return Ok(known.id.expr());
         }
@@ -599,8 +599,7 @@ impl<'a> Eager<'a> {
             Some(id) => id,
             None => {
                 let side_of = &self.sides[side];
-                let mut info =
-                    Info::new(DataType::Int64, side_of.optional, "count(*)".to_owned());
+                let mut info = Info::new(DataType::Int64, side_of.optional, "count(*)".to_owned());
                 info.most = Some(u128::from(side_of.most));
                 let id = self.columns.add(info);
                 self.sides[side].partial.push(Aggregate {
@@ -721,9 +720,7 @@ impl<'a> Eager<'a> {
             stays
         });
         Ok(match block.inputs.len() {
-            1 if block.conditions.is_empty() && block.computed.is_empty() => {
-                block.inputs.remove(0)
-            }
+            1 if block.conditions.is_empty() && block.computed.is_empty() => block.inputs.remove(0),
             _ => Rel::Block(block),
         })
     }
@@ -844,16 +841,14 @@ fn single_rows(input: Rel, made: Vec<Aggregate>, columns: &mut Columns) -> Resul
         let data_type = columns.info(aggregate.id)?.data_type.clone();
         let expr = match (aggregate.function, aggregate.argument) {
             (Function::Count, None) | (_, None) => one(),
-            (Function::Count | Function::CountDistinct, Some(argument)) => {
-                Expr::Case(Case::new(
-                    None,
-                    vec![(
-                        Box::new(Expr::IsNotNull(Box::new(argument))),
-                        Box::new(one()),
-                    )],
-                    Some(Box::new(integer(0))),
-                ))
-            }
+            (Function::Count | Function::CountDistinct, Some(argument)) => Expr::Case(Case::new(
+                None,
+                vec![(
+                    Box::new(Expr::IsNotNull(Box::new(argument))),
+                    Box::new(one()),
+                )],
+                Some(Box::new(integer(0))),
+            )),
             (Function::Avg, Some(argument)) => quotient(argument, one(), data_type),
             (_, Some(argument)) => cast_to(argument, &data_type, columns)?,
         };
@@ -910,10 +905,10 @@ fn cast_to(expr: Expr, data_type: &DataType, columns: &Columns) -> Result<Expr> 
 
 fn is_zero(expr: &Expr) -> bool {
     match expr {
-        Expr::Literal(value, _) => match value {
-            ScalarValue::Int64(Some(0)) | ScalarValue::Decimal128(Some(0), ..) => true,
-            _ => false,
-        },
+        Expr::Literal(value, _) => matches!(
+            value,
+            ScalarValue::Int64(Some(0)) | ScalarValue::Decimal128(Some(0), ..)
+        ),
         Expr::Cast(Cast { expr, .. }) => is_zero(expr),
         _ => false,
     }

@@ -73,7 +73,11 @@ impl Rel {
         match self {
             Self::Block(block) => known = block.determined(&known).0,
             Self::Join {
-                kind, left, right, on, ..
+                kind,
+                left,
+                right,
+                on,
+                ..
             } => {
                 known.extend(left.determined(&known));
                 if *kind == JoinKind::Left

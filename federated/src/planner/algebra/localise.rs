@@ -37,7 +37,7 @@ pub(in crate::planner) fn localise(rel: Rel, columns: &mut Columns) -> Result<Re
             let left = localise(*left, columns)?;
             let right = localise(*right, columns)?;
             join(kind, left, right, on, conditions, columns)?
-        },
+        }
         Rel::Group {
             input,
             keys,
@@ -242,7 +242,10 @@ fn owned(
         Expr::Not(inner) => Ok(Expr::Not(Box::new(owned(block, columns, *inner, new)?))),
         Expr::Cast(of) => {
             let inner = owned(block, columns, *of.expr, new)?;
-            Ok(datafusion::logical_expr::cast(inner, of.field.data_type().clone()))
+            Ok(datafusion::logical_expr::cast(
+                inner,
+                of.field.data_type().clone(),
+            ))
         }
         other => Ok(other),
     }

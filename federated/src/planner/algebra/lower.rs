@@ -128,9 +128,10 @@ impl Lower<'_> {
 
     /// The variable of a column, in the form that is wanted where there is a choice.
     fn variable(&mut self, of: &Relation, id: ColumnId, want: Want) -> Result<Variable> {
-        let place = of.places.get(&id).copied().ok_or_else(|| {
-            Error::new(Code::Internal, "a relation of the plan lacks a column")
-        })?;
+        let place =
+            of.places.get(&id).copied().ok_or_else(|| {
+                Error::new(Code::Internal, "a relation of the plan lacks a column")
+            })?;
         match place {
             Place::Variable(variable) => Ok(variable),
             Place::Fragment(fragment, id) => {
@@ -252,9 +253,7 @@ impl Lower<'_> {
                     // An order that nothing sees.
                     None if *skip == 0 => Ok(input),
                     None => Err(self.unsupported("OFFSET without LIMIT inside a query")),
-                    Some(_) if *skip > 0 => {
-                        Err(self.unsupported("OFFSET inside a query"))
-                    }
+                    Some(_) if *skip > 0 => Err(self.unsupported("OFFSET inside a query")),
                     Some(fetch) => self.top(input, keys, *fetch as u64, rel),
                 }
             }
@@ -298,11 +297,11 @@ impl Lower<'_> {
     fn computing(&mut self, mut of: Relation, computed: &[(ColumnId, Expr)]) -> Result<Relation> {
         let mut list = Vec::new();
         for (id, expr) in computed {
-            if let Some(plain) = ColumnId::of_expr(expr) {
-                if let Some(place) = of.places.get(&plain).copied() {
-                    of.places.insert(*id, place);
-                    continue;
-                }
+            if let Some(plain) = ColumnId::of_expr(expr)
+                && let Some(place) = of.places.get(&plain).copied()
+            {
+                of.places.insert(*id, place);
+                continue;
             }
             let expression = self.expression(&of, expr, Want::Any)?;
             let form = self.form_of(&expression)?;
@@ -393,7 +392,7 @@ impl Lower<'_> {
                 None => None,
                 Some(argument) => {
                     let expression = self.expression(&input, argument, want)?;
-                    let expression = self.into_form(expression, argument, want)?;
+                    let expression = self.in_form(expression, argument, want)?;
                     Some(match expression {
                         Expression::Column(variable) => variable,
                         other => {
@@ -458,7 +457,7 @@ impl Lower<'_> {
         let mut by = Vec::new();
         for key in keys {
             let expression = self.expression(&input, &key.expr, Want::Bits)?;
-            let expression = self.into_form(expression, &key.expr, Want::Bits)?;
+            let expression = self.in_form(expression, &key.expr, Want::Bits)?;
             let variable = match expression {
                 Expression::Column(variable) => variable,
                 other => {
@@ -540,9 +539,8 @@ impl Lower<'_> {
             for (at, ((id, encoding), (data_type, nullable))) in
                 asked.into_iter().zip(types).enumerate()
             {
-                let provisional = Variable(
-                    OF_FRAGMENT | u32::try_from(index << 16 | at).unwrap_or(u32::MAX),
-                );
+                let provisional =
+                    Variable(OF_FRAGMENT | u32::try_from(index << 16 | at).unwrap_or(u32::MAX));
                 numbers.insert(provisional, Variable(next));
                 next += 1;
                 columns.push(FragmentColumn {
@@ -599,7 +597,9 @@ impl Lower<'_> {
 fn defined(operator: &Relational) -> Vec<Variable> {
     match operator {
         Relational::Join { matched, .. } => matched.iter().copied().collect(),
-        Relational::Map { computed, .. } => computed.iter().map(|(variable, _)| *variable).collect(),
+        Relational::Map { computed, .. } => {
+            computed.iter().map(|(variable, _)| *variable).collect()
+        }
         Relational::Group { aggregates, .. } => aggregates.iter().map(|of| of.variable).collect(),
         Relational::Union { columns, .. } => columns.clone(),
         _ => Vec::new(),
@@ -618,7 +618,10 @@ fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Re
             kind,
             left,
             right,
-            on: on.into_iter().map(|(a, b)| (number(a), number(b))).collect(),
+            on: on
+                .into_iter()
+                .map(|(a, b)| (number(a), number(b)))
+                .collect(),
             matched: matched.map(number),
         },
         Relational::Beside { .. } => operator,

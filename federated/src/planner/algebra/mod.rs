@@ -148,8 +148,6 @@ pub(super) struct Facts {
     pub(super) most: u64,
     /// About how many rows.
     pub(super) estimate: u64,
-    /// Columns that can be NULL.
-    pub(super) nullable: BTreeSet<ColumnId>,
 }
 
 impl Rel {

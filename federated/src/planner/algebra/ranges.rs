@@ -44,7 +44,9 @@ impl Columns {
                 let results = case.when_then_expr.iter().map(|(_, then)| then);
                 results
                     .chain(&case.else_expr)
-                    .filter(|result| !matches!(result.as_ref(), Expr::Literal(of, _) if of.is_null()))
+                    .filter(
+                        |result| !matches!(result.as_ref(), Expr::Literal(of, _) if of.is_null()),
+                    )
                     .map(|result| self.scaled(result, to))
                     .try_fold(0, |most: u128, of| Some(most.max(of?)))
             }

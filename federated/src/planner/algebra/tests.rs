@@ -61,10 +61,7 @@ fn lines(batch: &RecordBatch, ordered: bool) -> Vec<String> {
                 _ => Arc::clone(column),
             };
             let text = cast(&column, &DataType::Utf8).unwrap();
-            text.as_any()
-                .downcast_ref::<StringArray>()
-                .unwrap()
-                .clone()
+            text.as_any().downcast_ref::<StringArray>().unwrap().clone()
         })
         .collect();
     let mut lines: Vec<String> = (0..batch.num_rows())
@@ -119,7 +116,11 @@ fn check(split: Split) {
         for (index, part) in cut.parts.iter().enumerate() {
             let text = fragment(&part.rel, &part.columns, &columns).unwrap();
             let rows = run(&text, &tables(Some(&part.department)));
-            println!("f{index} {} [{} rows]: {text}", part.department, rows.num_rows());
+            println!(
+                "f{index} {} [{} rows]: {text}",
+                part.department,
+                rows.num_rows()
+            );
             fragments.push((format!("f{index}"), rows));
         }
         let joint = fragment(&cut.rel, &output, &columns).unwrap();

@@ -279,9 +279,10 @@ impl Writer<'_> {
         match rel {
             Rel::Scan { table, columns, .. } => {
                 for (position, id) in columns {
-                    let of = table.columns.get(*position).ok_or_else(|| {
-                        Error::new(Code::Internal, "a column that no table has")
-                    })?;
+                    let of = table
+                        .columns
+                        .get(*position)
+                        .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
                     source.columns.insert(*id, column(&of.name));
                 }
                 Ok(format!("{} AS {alias}", emit::quoted(&table.name)))
@@ -392,7 +393,9 @@ impl Writer<'_> {
         if parts.is_empty() {
             parts.push("TRUE".to_owned());
         }
-        source.from.push_str(&format!(" ON {}", parts.join(" AND ")));
+        source
+            .from
+            .push_str(&format!(" ON {}", parts.join(" AND ")));
         Ok(source)
     }
 }

@@ -232,9 +232,7 @@ impl Lower<'_> {
                         .map_err(|_| self.unsupported("a literal with an exponent"))?,
                 },
             ),
-            other if other.is_null() => {
-                Ok(Expression::Null(self.scalar(&other.data_type())?))
-            }
+            other if other.is_null() => Ok(Expression::Null(self.scalar(&other.data_type())?)),
             _ => Err(self.unsupported("a literal of this type across departments")),
         }
     }
@@ -249,9 +247,7 @@ impl Lower<'_> {
             Expr::Literal(value, _) => self.literal(value),
             Expr::Not(inner) => Ok(Expression::Not(Box::new(self.condition(of, inner)?))),
             Expr::IsNull(inner) => self.is_null(of, inner),
-            Expr::IsNotNull(inner) => {
-                Ok(Expression::Not(Box::new(self.is_null(of, inner)?)))
-            }
+            Expr::IsNotNull(inner) => Ok(Expression::Not(Box::new(self.is_null(of, inner)?))),
             Expr::IsTrue(inner) => {
                 let inner = self.condition(of, inner)?;
                 Ok(Expression::Case {
@@ -285,7 +281,8 @@ impl Lower<'_> {
                 },
             },
             Expr::Between(between) => {
-                let low = self.compare(of, Comparator::GreaterEqual, &between.expr, &between.low)?;
+                let low =
+                    self.compare(of, Comparator::GreaterEqual, &between.expr, &between.low)?;
                 let high = self.compare(of, Comparator::LessEqual, &between.expr, &between.high)?;
                 let both = Expression::All(vec![low, high]);
                 Ok(match between.negated {
@@ -463,11 +460,12 @@ impl Lower<'_> {
                         (Some(Encoding::Ring128), _) | (_, Encoding::Ring128) => Encoding::Ring128,
                         (Some(Encoding::Ring64), _) | (_, Encoding::Ring64) => Encoding::Ring64,
                         (Some(Encoding::Bits(a)), Encoding::Bits(b)) => Encoding::Bits(a.max(b)),
-                        (Some(Encoding::Text { max_bytes: a }), Encoding::Text { max_bytes: b }) => {
-                            Encoding::Text {
-                                max_bytes: a.max(b),
-                            }
-                        }
+                        (
+                            Some(Encoding::Text { max_bytes: a }),
+                            Encoding::Text { max_bytes: b },
+                        ) => Encoding::Text {
+                            max_bytes: a.max(b),
+                        },
                         (Some(form), _) => form,
                     });
                 }
@@ -477,7 +475,7 @@ impl Lower<'_> {
     }
 
     /// The expression in the form that is wanted.
-    pub(super) fn into_form(
+    pub(super) fn in_form(
         &mut self,
         made: Expression,
         expr: &Expr,
@@ -544,7 +542,11 @@ pub(super) fn compared_bits(form: &Encoding) -> u32 {
 
 pub(super) fn renumbered(of: Expression, number: &dyn Fn(Variable) -> Variable) -> Expression {
     let again = |of: Box<Expression>| Box::new(renumbered(*of, number));
-    let list = |of: Vec<Expression>| of.into_iter().map(|part| renumbered(part, number)).collect();
+    let list = |of: Vec<Expression>| {
+        of.into_iter()
+            .map(|part| renumbered(part, number))
+            .collect()
+    };
     match of {
         Expression::Column(variable) => Expression::Column(number(variable)),
         Expression::Number { .. } | Expression::Text { .. } | Expression::Null(_) => of,

@@ -53,9 +53,11 @@ impl Lower<'_> {
         // Equal columns on which nothing was joined are compared.
         let done = crate::planner::algebra::keys::classes(&joined);
         for (a, b) in &block.equal {
-            let same = done.iter().any(|class| class.contains(a) && class.contains(b));
-            let same_place = relation.places.get(a).is_some()
-                && relation.places.get(a) == relation.places.get(b);
+            let same = done
+                .iter()
+                .any(|class| class.contains(a) && class.contains(b));
+            let same_place =
+                relation.places.contains_key(a) && relation.places.get(a) == relation.places.get(b);
             if !same && !same_place {
                 let equal = Expr::BinaryExpr(BinaryExpr::new(
                     Box::new(a.expr()),

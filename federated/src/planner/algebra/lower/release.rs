@@ -192,12 +192,14 @@ pub(super) fn finish(
 fn text(peeled: &Peeled, shown: &[Expr], by: &BTreeMap<ColumnId, Expr>) -> Result<String> {
     let place = |id: ColumnId| peeled.opened.iter().position(|opened| *opened == id);
     let emit = |expr: &Expr| {
-        emit::emit(expr, Place::Released, &|column: &Column| {
-            match ColumnId::of(column).and_then(place) {
+        emit::emit(
+            expr,
+            Place::Released,
+            &|column: &Column| match ColumnId::of(column).and_then(place) {
                 Some(at) => Ok(format!("r{at}")),
                 None => Err(Error::new(Code::Internal, "a column that is not opened")),
-            }
-        })
+            },
+        )
     };
     let items: Vec<String> = shown
         .iter()

@@ -1,0 +1,282 @@
+//! A program in words.
+
+use super::count;
+use crate::plan::program::{
+    Aggregate, AggregateKind, Expression, JoinKind, Operation, Program, Relational, Variable,
+};
+use crate::plan::{Comparator, JointPlan};
+use crate::schema::ScalarType;
+use std::collections::BTreeMap;
+
+/// What each operator of a program does, in order.
+pub(super) fn operators(plan: &JointPlan, program: &Program) -> Vec<String> {
+    let mut names = Names::of(plan);
+    program
+        .operators
+        .iter()
+        .map(|operator| names.operator(operator))
+        .collect()
+}
+
+/// What the columns that a program opens are.
+pub(super) fn opened(plan: &JointPlan, program: &Program) -> Vec<String> {
+    let mut names = Names::of(plan);
+    for operator in &program.operators {
+        let _ = names.operator(operator);
+    }
+    let opened = program.opened.iter();
+    opened.map(|variable| names.column(*variable)).collect()
+}
+
+/// Columns by what they are.
+struct Names {
+    fragments: usize,
+    columns: BTreeMap<Variable, String>,
+}
+
+impl Names {
+    fn of(plan: &JointPlan) -> Self {
+        let mut columns = BTreeMap::new();
+        for (index, fragment) in plan.fragments.iter().enumerate() {
+            for (column, of) in fragment.columns.iter().enumerate() {
+                let variable = Program::variable_of(&plan.fragments, index, column);
+                columns.insert(variable, of.label.clone());
+            }
+        }
+        Self {
+            fragments: plan.fragments.len(),
+            columns,
+        }
+    }
+
+    fn column(&self, variable: Variable) -> String {
+        let name = self.columns.get(&variable);
+        name.cloned().unwrap_or_else(|| format!("v{}", variable.0))
+    }
+
+    fn relation(&self, relation: usize) -> String {
+        match relation.checked_sub(self.fragments) {
+            None => format!("f{relation}"),
+            Some(operator) => format!("p{operator}"),
+        }
+    }
+
+    fn list(&self, variables: &[Variable]) -> String {
+        let names: Vec<String> = variables.iter().map(|of| self.column(*of)).collect();
+        names.join(", ")
+    }
+
+    fn operator(&mut self, operator: &Relational) -> String {
+        match operator {
+            Relational::Join {
+                kind,
+                left,
+                right,
+                on,
+                ..
+            } => {
+                let words = match kind {
+                    JoinKind::Inner => "oblivious join",
+                    JoinKind::Left => "oblivious left join",
+                    JoinKind::Semi => "oblivious semi join",
+                    JoinKind::Anti => "oblivious anti join",
+                    JoinKind::NotIn => "oblivious NOT IN",
+                };
+                let pairs: Vec<String> = on
+                    .iter()
+                    .map(|(a, b)| format!("{} = {}", self.column(*a), self.column(*b)))
+                    .collect();
+                format!(
+                    "{words} of {} and {} on {}",
+                    self.relation(*left),
+                    self.relation(*right),
+                    pairs.join(" AND ")
+                )
+            }
+            Relational::Beside { left, one } => format!(
+                "every row of {} beside the one of {}",
+                self.relation(*left),
+                self.relation(*one)
+            ),
+            Relational::Filter { input, condition } => format!(
+                "filter of {} where {}",
+                self.relation(*input),
+                self.expression(condition, 0)
+            ),
+            Relational::Map { input, computed } => {
+                let mut items = Vec::new();
+                for (variable, expression) in computed {
+                    let text = self.expression(expression, 0);
+                    self.columns.insert(*variable, text.clone());
+                    items.push(text);
+                }
+                format!("{} with {}", self.relation(*input), items.join(", "))
+            }
+            Relational::Group {
+                input,
+                keys,
+                aggregates,
+                most,
+            } => {
+                let items: Vec<String> = aggregates.iter().map(|of| self.aggregate(of)).collect();
+                for (aggregate, text) in aggregates.iter().zip(&items) {
+                    self.columns.insert(aggregate.variable, text.clone());
+                }
+                let by = match keys.is_empty() {
+                    true => "the whole".to_owned(),
+                    false => format!(
+                        "each ({}), at most {} of them",
+                        self.list(keys),
+                        count(*most)
+                    ),
+                };
+                let what = match items.is_empty() {
+                    true => "distinct rows".to_owned(),
+                    false => items.join(", "),
+                };
+                format!("groups of {}: {what} for {by}", self.relation(*input))
+            }
+            Relational::Top { input, keys, rows } => {
+                let order: Vec<String> = keys
+                    .iter()
+                    .map(|key| {
+                        let direction = if key.ascending { "" } else { " descending" };
+                        format!("{}{direction}", self.column(key.variable))
+                    })
+                    .collect();
+                let order = match order.is_empty() {
+                    true => String::new(),
+                    false => format!(" by {}", order.join(", ")),
+                };
+                format!(
+                    "first {} rows of {}{order}",
+                    count(*rows),
+                    self.relation(*input)
+                )
+            }
+            Relational::Union { inputs, columns } => {
+                for (at, variable) in columns.iter().enumerate() {
+                    let first = inputs.first().and_then(|(_, of)| of.get(at));
+                    let name = first.map_or_else(String::new, |of| self.column(*of));
+                    self.columns.insert(*variable, name);
+                }
+                let names: Vec<String> = inputs
+                    .iter()
+                    .map(|(input, _)| self.relation(*input))
+                    .collect();
+                format!("rows of {}", names.join(", then of "))
+            }
+        }
+    }
+
+    fn aggregate(&self, of: &Aggregate) -> String {
+        let argument = of.argument.map(|variable| self.column(variable));
+        match (of.function, argument) {
+            (AggregateKind::Count, None) => "count(*)".to_owned(),
+            (AggregateKind::CountDistinct, Some(of)) => format!("count(distinct {of})"),
+            (function, argument) => {
+                let name = match function {
+                    AggregateKind::Count | AggregateKind::CountDistinct => "count",
+                    AggregateKind::Sum => "sum",
+                    AggregateKind::Min => "min",
+                    AggregateKind::Max => "max",
+                    AggregateKind::Any => "any",
+                };
+                format!("{name}({})", argument.unwrap_or_default())
+            }
+        }
+    }
+
+    fn expression(&self, of: &Expression, depth: usize) -> String {
+        // A person does not read deeper, and stacks are finite.
+        if depth > 32 {
+            return "...".to_owned();
+        }
+        let depth = depth + 1;
+        let list = |parts: &[Expression], word: &str| {
+            let parts: Vec<String> = parts.iter().map(|of| self.expression(of, depth)).collect();
+            format!("({})", parts.join(word))
+        };
+        match of {
+            Expression::Column(variable) => self.column(*variable),
+            Expression::Number { value, data_type } => number(*value, *data_type),
+            Expression::Text { value, .. } => format!("'{}'", value.replace('\'', "''")),
+            Expression::Null(_) => "NULL".to_owned(),
+            Expression::Not(inner) => format!("NOT {}", self.expression(inner, depth)),
+            Expression::All(parts) => list(parts, " AND "),
+            Expression::Any(parts) => list(parts, " OR "),
+            Expression::Compare {
+                comparator,
+                left,
+                right,
+            } => format!(
+                "{} {} {}",
+                self.expression(left, depth),
+                sign(*comparator),
+                self.expression(right, depth)
+            ),
+            Expression::IsNull(inner) => format!("{} IS NULL", self.expression(inner, depth)),
+            Expression::Arithmetic {
+                operation,
+                left,
+                right,
+                ..
+            } => {
+                let sign = match operation {
+                    Operation::Add => "+",
+                    Operation::Subtract => "-",
+                    Operation::Multiply => "*",
+                };
+                format!(
+                    "({} {sign} {})",
+                    self.expression(left, depth),
+                    self.expression(right, depth)
+                )
+            }
+            Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
+                self.expression(input, depth)
+            }
+            Expression::Quotient { left, right, .. } => format!(
+                "({} / {})",
+                self.expression(left, depth),
+                self.expression(right, depth)
+            ),
+            Expression::Case { when, otherwise } => {
+                let mut text = "CASE".to_owned();
+                for (condition, result) in when {
+                    text.push_str(&format!(
+                        " WHEN {} THEN {}",
+                        self.expression(condition, depth),
+                        self.expression(result, depth)
+                    ));
+                }
+                format!("{text} ELSE {} END", self.expression(otherwise, depth))
+            }
+        }
+    }
+}
+
+fn sign(comparator: Comparator) -> &'static str {
+    match comparator {
+        Comparator::Equal => "=",
+        Comparator::NotEqual => "<>",
+        Comparator::Less => "<",
+        Comparator::LessEqual => "<=",
+        Comparator::Greater => ">",
+        Comparator::GreaterEqual => ">=",
+    }
+}
+
+fn number(value: i128, data_type: ScalarType) -> String {
+    match data_type {
+        ScalarType::Bool => (value != 0).to_string(),
+        ScalarType::Decimal { scale, .. } if scale > 0 => {
+            let scale = usize::from(scale);
+            let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            let minus = if value < 0 { "-" } else { "" };
+            format!("{minus}{whole}.{fraction}")
+        }
+        _ => value.to_string(),
+    }
+}
