@@ -108,7 +108,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "[\"sum\"]",
             "[\"median\"]",
-            "policy.toml, line 14, column 37: function `median` is not known; there are: count, sum, avg",
+            "policy.toml, line 14, column 37: function `median` is not known; there are: count, sum, avg, min, max",
         ),
         (
             "functions = [\"sum\"], ",

@@ -1,7 +1,7 @@
 //! What goes wrong has one error, which names who is to blame.
 
 use crate::data::{Dice, RandomTable, Shape};
-use crate::departments;
+use crate::departments_of;
 use std::path::Path;
 use veilgate_federated::error::{Code, Error};
 use veilgate_federated::planner::Strategy;
@@ -35,7 +35,7 @@ fn run(
         })
         .collect();
     let folder = tempfile::tempdir().unwrap();
-    let stored = departments(&mut dice, &tables, true, Leakage::Sizes);
+    let stored = departments_of(&mut dice, &tables, true, Leakage::Sizes);
     let mut federation = Federation::new(folder.path(), stored).unwrap();
     change(&mut federation, &mut tables);
     federation.run_query(SQL, "civil", Some(strategy))

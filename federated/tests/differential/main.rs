@@ -19,6 +19,7 @@ mod canary;
 mod data;
 mod faults;
 mod oracle;
+mod programs;
 mod query;
 
 use data::{Dice, RandomTable, Shape};
@@ -66,7 +67,7 @@ impl Case {
             Leakage::Sizes
         };
         let folder = tempfile::tempdir().unwrap();
-        let departments = departments(&mut dice, &tables, neutral, leakage);
+        let departments = departments_of(&mut dice, &tables, neutral, leakage);
         let mut federation = Federation::new(folder.path(), departments).unwrap();
         federation.seed = seed;
         federation.lanes = *dice.pick(&[1, 1, 1, 2, 3]);
@@ -106,7 +107,7 @@ impl Case {
 }
 
 /// All departments of a case; every set of three may compute.
-fn departments(
+fn departments_of(
     dice: &mut Dice,
     tables: &[RandomTable],
     neutral: bool,

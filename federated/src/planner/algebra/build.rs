@@ -171,6 +171,7 @@ impl Builder<'_> {
             info.most = (column.max_abs > 0).then_some(u128::from(column.max_abs));
             info.codes.clone_from(&column.codes);
             info.bytes = bounds::text_bytes(column);
+            info.canonical.clone_from(&column.canonical);
             columns.push((at, self.columns.add(info)));
         }
         let by: BTreeMap<&str, ColumnId> = columns

@@ -1,5 +1,6 @@
 //! Columns of a query: one name each, with a type.
 
+use crate::catalog::Canonical;
 use crate::error::{Code, Error, Result};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -60,6 +61,8 @@ pub(in crate::planner) struct Info {
     pub(in crate::planner) codes: Vec<String>,
     /// A public bound on the bytes of a text.
     pub(in crate::planner) bytes: Option<u32>,
+    /// How a text of a table is brought to one form when it is scanned.
+    pub(in crate::planner) canonical: Vec<Canonical>,
 }
 
 impl Info {
@@ -73,6 +76,7 @@ impl Info {
             most: None,
             codes: Vec::new(),
             bytes: None,
+            canonical: Vec::new(),
         }
     }
 }

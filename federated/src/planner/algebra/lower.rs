@@ -17,9 +17,12 @@ use crate::planner::sql::Query;
 use crate::schema::ScalarType;
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Expr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(in crate::planner) use release::Opened;
+
+/// Bits of a tag beyond twice the logarithm of the rows.
+const TAG_MARGIN_BITS: u32 = 40;
 
 /// The longest text that is opened.
 const MAX_TEXT: u32 = 255;
@@ -44,6 +47,16 @@ pub(in crate::planner) fn lower(
     names: &[(String, DataType, bool)],
     declared: &dyn Fn(&str) -> bool,
 ) -> Result<Lowered> {
+    let mut pairs = Vec::new();
+    equal(&cut.rel, &mut pairs);
+    let rows = cut
+        .parts
+        .iter()
+        .map(|part| part.rel.most(columns))
+        .fold(0, u64::saturating_add);
+    // Buckets pad by less than a factor of two.
+    let padded = rows.saturating_mul(2).max(2);
+    let tag_bits = (TAG_MARGIN_BITS + 2 * (u64::BITS - (padded - 1).leading_zeros())).min(128);
     let mut lower = Lower {
         query,
         columns,
@@ -52,6 +65,8 @@ pub(in crate::planner) fn lower(
         forms: BTreeMap::new(),
         operators: Vec::new(),
         made: 0,
+        equal: super::keys::classes(&pairs),
+        tag_bits,
     };
     let (rel, release) = release::peel(cut.rel, output)?;
     let relation = lower.rel(&rel)?;
@@ -76,6 +91,8 @@ enum Want {
     Bits,
     /// To add and multiply; modulo 2^128 where wide.
     Ring { wide: bool },
+    /// To compare text of any length with others of this class for equality.
+    Key { class: u32 },
 }
 
 /// Where a column of a relation is.
@@ -104,6 +121,22 @@ struct Lower<'a> {
     forms: BTreeMap<Variable, Encoding>,
     operators: Vec<Relational>,
     made: u32,
+    /// Columns that joins make equal: each class has its own tags.
+    equal: Vec<BTreeSet<ColumnId>>,
+    /// Bits of a tag: two different keys of one query share one with probability below 2^-40.
+    tag_bits: u32,
+}
+
+/// Columns that some join makes equal.
+fn equal(rel: &Rel, into: &mut Vec<(ColumnId, ColumnId)>) {
+    match rel {
+        Rel::Block(block) => into.extend(&block.equal),
+        Rel::Join { on, .. } => into.extend(on),
+        _ => {}
+    }
+    for input in rel.inputs() {
+        equal(input, into);
+    }
 }
 
 /// Variables of fragments, while their number is not known: fragment and column.
@@ -141,7 +174,7 @@ impl Lower<'_> {
                         .iter()
                         .find(|(known, _)| *known == id)
                         .map(|(_, form)| form.clone()),
-                    Want::Bits | Want::Ring { .. } => None,
+                    Want::Bits | Want::Ring { .. } | Want::Key { .. } => None,
                 };
                 let form = match form {
                     Some(form) => form,
@@ -164,6 +197,12 @@ impl Lower<'_> {
     /// The form in which a column of a fragment leaves.
     fn form(&self, id: ColumnId, want: Want) -> Result<Encoding> {
         let info = self.columns.info(id)?;
+        if let Want::Key { class } = want {
+            return Ok(Encoding::KeyTag {
+                class,
+                bits: self.tag_bits,
+            });
+        }
         if let Want::Ring { wide } = want {
             return Ok(match wide {
                 true => Encoding::Ring128,

@@ -5,11 +5,12 @@ use super::expressions::compared_bits;
 use super::{Lower, Place, Relation, Want};
 use crate::error::{Code, Error, Result};
 use crate::plan::Encoding;
-use crate::plan::program::{self, Expression, Relational, Variable};
-use crate::planner::algebra::columns::{ColumnId, used};
+use crate::plan::program::{self, Expression, Relational, TEXT_CHUNK, Variable};
+use crate::planner::algebra::columns::{ColumnId, Info, used};
 use crate::planner::algebra::keys::classes;
 use crate::planner::algebra::{Block, JoinKind, Rel};
 use crate::schema::ScalarType;
+use arrow::datatypes::DataType;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::BTreeSet;
 
@@ -221,13 +222,15 @@ impl Lower<'_> {
     ) -> Result<Vec<(Variable, Variable)>> {
         let mut pairs = Vec::new();
         for (a, b) in on {
-            let x = self.variable(left, *a, Want::Bits)?;
-            let y = self.variable(right, *b, Want::Bits)?;
+            let want = self.key_form(left, right, *a, *b)?;
+            let x = self.variable(left, *a, want)?;
+            let y = self.variable(right, *b, want)?;
             let form = |variable: &Variable| self.forms.get(variable).cloned();
             let (x_form, y_form) = (form(&x), form(&y));
             let fits = match (&x_form, &y_form) {
                 (Some(Encoding::Codes(a)), Some(Encoding::Codes(b))) => a == b,
                 (Some(Encoding::Text { .. }), Some(Encoding::Text { .. })) => true,
+                (Some(a @ Encoding::KeyTag { .. }), Some(b)) => a == b,
                 (Some(a), Some(b)) => {
                     compared_bits(a) <= 128
                         && compared_bits(b) <= 128
@@ -244,6 +247,49 @@ impl Lower<'_> {
             pairs.push((x, y));
         }
         Ok(pairs)
+    }
+
+    /// The form in which two columns are compared: text by tags, where its owners do not bound it or
+    /// have lists of their own.
+    fn key_form(&self, left: &Relation, right: &Relation, a: ColumnId, b: ColumnId) -> Result<Want> {
+        let (x, y) = (self.columns.info(a)?, self.columns.info(b)?);
+        if x.canonical != y.canonical {
+            return Err(Error::new(
+                Code::BadConfig,
+                format!(
+                    "{} and {} are brought to different canonical forms: their owners declare one \
+                     form in catalog.toml before they are joined",
+                    x.label, y.label
+                ),
+            ));
+        }
+        if x.data_type != DataType::Utf8 || y.data_type != DataType::Utf8 {
+            return Ok(Want::Bits);
+        }
+        let coded = !x.codes.is_empty() || !y.codes.is_empty();
+        let bounded = |info: &Info| info.bytes.is_some_and(|bytes| bytes <= TEXT_CHUNK);
+        if (coded && x.codes == y.codes) || (!coded && bounded(x) && bounded(y)) {
+            return Ok(Want::Bits);
+        }
+        let of_fragment = |relation: &Relation, id: &ColumnId| {
+            matches!(relation.places.get(id), Some(Place::Fragment(..)))
+        };
+        let class = self.equal.iter().position(|class| class.contains(&a));
+        let class = class.and_then(|class| u32::try_from(class).ok());
+        match class {
+            // A tag says nothing of NULL.
+            Some(class)
+                if of_fragment(left, &a)
+                    && of_fragment(right, &b)
+                    && !x.nullable
+                    && !y.nullable =>
+            {
+                Ok(Want::Key { class })
+            }
+            _ => Err(self.unsupported(
+                "a join of text that can be NULL, or that is computed, without codes or max_bytes",
+            )),
+        }
     }
 
     /// A join that is not inner.
