@@ -36,6 +36,8 @@ pub fn engine_config() -> SessionConfig {
     options.sql_parser.enable_ident_normalization = true;
     options.sql_parser.collect_spans = true;
     options.execution.collect_statistics = false;
+    // The engine derives the nullability of CASE twice, and differently: a group over one would fail.
+    options.execution.skip_physical_aggregate_schema_check = true;
     options.execution.target_partitions = PARTITIONS;
     options.execution.planning_concurrency = PARTITIONS;
     options.execution.time_zone = Some("+00:00".to_owned());

@@ -357,6 +357,11 @@ fn literal(value: &ScalarValue) -> Result<(String, u8)> {
         ScalarValue::Boolean(Some(value)) => {
             (if *value { "TRUE" } else { "FALSE" }.to_owned(), ATOM)
         }
+        null if null.is_null() => (
+            format!("CAST(NULL AS {})", type_name(&null.data_type())?),
+            ATOM,
+        ),
+        ScalarValue::Int32(Some(value)) => (format!("CAST({value} AS INT)"), ATOM),
         ScalarValue::Int64(Some(value)) => number(value.to_string()),
         ScalarValue::UInt64(Some(value)) => number(value.to_string()),
         ScalarValue::Utf8(Some(value)) => (format!("'{}'", value.replace('\'', "''")), ATOM),

@@ -308,20 +308,14 @@ impl Types {
             (K::Min | K::Max, Some(of)) => {
                 sortable(of)?;
                 ordered(of)?;
-                Value {
-                    nullable: of.nullable || global,
-                    ..of.clone()
-                }
+                declared(of, aggregate.data_type, of.nullable || global)
             }
             (K::Any, Some(of)) => {
                 ensure(
                     !matches!(of.form, Encoding::Ring64 | Encoding::Ring128),
                     "one value of what is in a ring",
                 )?;
-                Value {
-                    nullable: of.nullable || global,
-                    ..of.clone()
-                }
+                declared(of, aggregate.data_type, of.nullable || global)
             }
             (_, None) => return Err(refusal("an aggregate of nothing")),
         };
@@ -521,6 +515,16 @@ impl Types {
                 Ok(made)
             }
         }
+    }
+}
+
+/// A value in the type that is declared for it, where that is a number of as many digits after the point.
+fn declared(of: &Value, data_type: ScalarType, nullable: bool) -> Value {
+    let same = scale(of.data_type).is_some() && scale(of.data_type) == scale(data_type);
+    Value {
+        data_type: if same { data_type } else { of.data_type },
+        nullable,
+        form: of.form.clone(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! name.
 
 use super::columns::{ColumnId, Columns, Info};
+use super::functions::quotient;
 use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
@@ -445,8 +446,22 @@ impl Builder<'_> {
             output.push(id);
         }
         let mut aggregates: Vec<Aggregate> = Vec::new();
+        let mut after = Vec::new();
         for (position, expr) in group.aggr_expr.iter().enumerate() {
             let (function, argument) = self.call(expr, schema, &input.output, &mut rel)?;
+            if function == Function::Avg
+                && let Some(argument) = &argument
+                && self.columns.type_of(argument)?.0.is_integer()
+            {
+                // Exact sums and counts; floating point only of what is opened.
+                let sum = self.aggregate_id(&mut aggregates, Function::Sum, argument)?;
+                let count = self.aggregate_id(&mut aggregates, Function::Count, argument)?;
+                let average = quotient(sum.expr(), count.expr(), DataType::Float64);
+                let id = self.columns.compute(&average)?;
+                after.push((id, average));
+                output.push(id);
+                continue;
+            }
             let known = aggregates
                 .iter()
                 .find(|known| known.function == function && known.argument == argument);
@@ -480,9 +495,36 @@ impl Builder<'_> {
                 input: Box::new(rel.computing(computed)),
                 keys,
                 aggregates,
-            },
+            }
+            .computing(after),
             output,
         })
+    }
+
+    /// The aggregate of an integer argument, added where it is not there yet.
+    fn aggregate_id(
+        &mut self,
+        aggregates: &mut Vec<Aggregate>,
+        function: Function,
+        argument: &Expr,
+    ) -> Result<ColumnId> {
+        let known = aggregates
+            .iter()
+            .find(|known| known.function == function && known.argument.as_ref() == Some(argument));
+        if let Some(known) = known {
+            return Ok(known.id);
+        }
+        let label = format!("{}({})", function.name(), self.columns.label(argument));
+        let nullable = function == Function::Sum;
+        let id = self
+            .columns
+            .add(Info::new(DataType::Int64, nullable, label));
+        aggregates.push(Aggregate {
+            id,
+            function,
+            argument: Some(argument.clone()),
+        });
+        Ok(id)
     }
 
     fn call(

@@ -1,7 +1,8 @@
 //! Cuts a relation into what each department computes alone and what is left to compute jointly.
 
-use super::columns::{ColumnId, Columns, used, used_by};
+use super::columns::{ColumnId, Columns, Info, used, used_by};
 use super::{Block, JoinKind, Rel};
+use arrow::datatypes::DataType;
 use std::collections::BTreeSet;
 
 /// What one department computes alone.
@@ -41,26 +42,57 @@ struct Cutter<'a> {
 
 impl Cutter<'_> {
     fn cut(&mut self, rel: Rel, wanted: &BTreeSet<ColumnId>) -> Rel {
-        if let Some(owner) = rel.owner() {
-            let department = owner.to_owned();
-            let columns: Vec<ColumnId> = rel
-                .columns()
-                .into_iter()
-                .filter(|id| wanted.contains(id))
-                .collect();
-            let facts = Box::new(rel.facts(self.columns, &columns));
-            let index = self.parts.len();
-            self.parts.push(Part {
-                department,
-                rel,
-                columns: columns.clone(),
-            });
-            return Rel::Fragment {
-                index,
-                columns,
-                facts,
+        if let Rel::Sort {
+            keys, skip, fetch, ..
+        } = &rel
+            && rel.owner().is_some()
+        {
+            // Rows leave in no order: it is made again of what is opened.
+            let mut below = wanted.clone();
+            below.extend(used_by(keys.iter().map(|key| &key.expr)));
+            let (keys, whole) = (keys.clone(), *skip == 0 && fetch.is_none());
+            let inner = match rel {
+                Rel::Sort { input, .. } if whole => self.cut(*input, &below),
+                rel if self.opens(&rel, wanted) => return self.above(rel, &below),
+                rel => self.part(rel, &below),
+            };
+            return Rel::Sort {
+                input: Box::new(inner),
+                keys,
+                skip: 0,
+                fetch: None,
             };
         }
+        if rel.owner().is_some() && !self.opens(&rel, wanted) {
+            return self.part(rel, wanted);
+        }
+        self.above(rel, wanted)
+    }
+
+    /// A fragment.
+    fn part(&mut self, rel: Rel, wanted: &BTreeSet<ColumnId>) -> Rel {
+        let department = rel.owner().unwrap_or_default().to_owned();
+        let columns: Vec<ColumnId> = rel
+            .columns()
+            .into_iter()
+            .filter(|id| wanted.contains(id))
+            .collect();
+        let facts = Box::new(rel.facts(self.columns, &columns));
+        let index = self.parts.len();
+        self.parts.push(Part {
+            department,
+            rel,
+            columns: columns.clone(),
+        });
+        Rel::Fragment {
+            index,
+            columns,
+            facts,
+        }
+    }
+
+    /// What is joint, over what is cut.
+    fn above(&mut self, rel: Rel, wanted: &BTreeSet<ColumnId>) -> Rel {
         match rel {
             Rel::Scan { .. } | Rel::Fragment { .. } => rel,
             Rel::Block(block) => self.block(block, wanted),
@@ -142,6 +174,23 @@ impl Cutter<'_> {
                     columns: kept.into_iter().map(|at| columns[at]).collect(),
                 }
             }
+        }
+    }
+
+    /// Whether a relation computes, on its top, what cannot leave its owner: floating point is formed of
+    /// opened sums and counts.
+    fn opens(&self, rel: &Rel, wanted: &BTreeSet<ColumnId>) -> bool {
+        match rel {
+            Rel::Block(block) => {
+                block.inputs.len() == 1
+                    && block.conditions.is_empty()
+                    && block.computed.iter().any(|(id, _)| {
+                        let float = |info: &Info| info.data_type == DataType::Float64;
+                        wanted.contains(id) && self.columns.info(*id).is_ok_and(float)
+                    })
+            }
+            Rel::Sort { input, .. } => self.opens(input, wanted),
+            _ => false,
         }
     }
 

@@ -385,7 +385,8 @@ impl<'a> Eager<'a> {
                 let [(when, then)] = when_then_expr.as_slice() else {
                     return Ok(None);
                 };
-                if !is_zero(otherwise) {
+                // NULL times zero is not zero.
+                if !is_zero(otherwise) || self.columns.type_of(then)?.1 {
                     return Ok(None);
                 }
                 let indicator = Expr::Case(Case::new(

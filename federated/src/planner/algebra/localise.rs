@@ -6,7 +6,7 @@
 
 use super::columns::{ColumnId, Columns, substitute, used, used_by};
 use super::keys::classes;
-use super::{Block, JoinKind, Rel};
+use super::{Aggregate, Block, JoinKind, Rel};
 use crate::error::{Code, Error, Result};
 use crate::planner::columns::split;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -42,11 +42,7 @@ pub(in crate::planner) fn localise(rel: Rel, columns: &mut Columns) -> Result<Re
             input,
             keys,
             aggregates,
-        } => Rel::Group {
-            input: Box::new(localise(*input, columns)?),
-            keys,
-            aggregates,
-        },
+        } => group(localise(*input, columns)?, keys, aggregates, columns)?,
         Rel::Sort {
             input,
             keys,
@@ -177,6 +173,85 @@ fn own_parts(block: &mut Block, columns: &mut Columns) -> Result<bool> {
     Ok(made)
 }
 
+/// Groups; conditions within aggregates are computed by owners as far as they can.
+fn group(
+    input: Rel,
+    keys: Vec<ColumnId>,
+    mut aggregates: Vec<Aggregate>,
+    columns: &mut Columns,
+) -> Result<Rel> {
+    let input = match input {
+        _ if input.owner().is_some() => input,
+        Rel::Join { .. } | Rel::Block(_) => {
+            let mut block = match input {
+                Rel::Block(block) => block,
+                other => Block {
+                    inputs: vec![other],
+                    ..Block::default()
+                },
+            };
+            let mut new = Vec::new();
+            for aggregate in &mut aggregates {
+                if let Some(argument) = aggregate.argument.take() {
+                    let argument = cases(&block, columns, argument, &mut new)?;
+                    aggregate.argument = Some(argument);
+                }
+            }
+            let computed = std::mem::take(&mut block.computed);
+            for (id, expr) in computed {
+                let expr = cases(&block, columns, expr, &mut new)?;
+                block.computed.push((id, expr));
+            }
+            new.append(&mut block.computed);
+            block.computed = new;
+            settle(block, columns)?
+        }
+        other => other,
+    };
+    Ok(Rel::Group {
+        input: Box::new(input),
+        keys,
+        aggregates,
+    })
+}
+
+/// An expression with the conditions of its CASEs computed by owners as far as they can.
+fn cases(
+    block: &Block,
+    columns: &mut Columns,
+    expr: Expr,
+    new: &mut Vec<(ColumnId, Expr)>,
+) -> Result<Expr> {
+    let mut boxed = |expr: Box<Expr>| Ok(Box::new(cases(block, columns, *expr, new)?));
+    Ok(match expr {
+        Expr::Alias(alias) => *boxed(alias.expr)?,
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (left, right) = (boxed(left)?, boxed(right)?);
+            binary(*left, op, *right)
+        }
+        Expr::Negative(inner) => Expr::Negative(boxed(inner)?),
+        Expr::Cast(of) => {
+            let data_type = of.field.data_type().clone();
+            datafusion::logical_expr::cast(*boxed(of.expr)?, data_type)
+        }
+        Expr::Case(mut case) if case.expr.is_none() => {
+            let mut list = Vec::new();
+            for (condition, then) in case.when_then_expr {
+                let condition = owned(block, columns, *condition, new)?;
+                let then = cases(block, columns, *then, new)?;
+                list.push((Box::new(condition), Box::new(then)));
+            }
+            case.when_then_expr = list;
+            case.else_expr = match case.else_expr {
+                None => None,
+                Some(otherwise) => Some(Box::new(cases(block, columns, *otherwise, new)?)),
+            };
+            Expr::Case(case)
+        }
+        other => other,
+    })
+}
+
 fn owned(
     block: &Block,
     columns: &mut Columns,
@@ -184,14 +259,15 @@ fn owned(
     new: &mut Vec<(ColumnId, Expr)>,
 ) -> Result<Expr> {
     let looks = used(&expr);
-    let alone = |looks: &BTreeSet<ColumnId>| {
+    // Which input computes it: the owner of all that it looks at, or one below outer joins.
+    let alone = |part: &Expr| {
         let mut inputs = block.inputs.iter();
-        inputs.position(|input| input.owner().is_some() && input.has(looks))
+        inputs.position(|input| computable_below(input, part))
     };
     if looks.is_empty() || ColumnId::of_expr(&expr).is_some() {
         return Ok(expr);
     }
-    if alone(&looks).is_some() {
+    if alone(&expr).is_some() {
         let known = new.iter().find(|(_, known)| *known == expr);
         if let Some((id, _)) = known {
             return Ok(id.expr());
@@ -211,8 +287,7 @@ fn owned(
             let mut of_owner: BTreeMap<usize, Expr> = BTreeMap::new();
             let mut rest = Vec::new();
             for part in split(whole, op) {
-                let looks = used(&part);
-                match alone(&looks).filter(|_| !looks.is_empty()) {
+                match alone(&part).filter(|at| block.inputs[*at].owner().is_some()) {
                     None => rest.push(part),
                     Some(input) => {
                         let joined = match of_owner.remove(&input) {
@@ -334,10 +409,9 @@ fn move_down(block: &mut Block) -> bool {
     moved
 }
 
-/// Computes a column at the owner of all that it looks at, below joins that keep their left rows.
+/// Computes a column at the owner of all that it looks at, below joins that keep the rows it is of.
 fn compute_below(rel: &mut Rel, id: ColumnId, expr: &Expr) -> bool {
-    let looks = used(expr);
-    if looks.is_empty() || !rel.has(&looks) {
+    if !computable_below(rel, expr) {
         return false;
     }
     if rel.owner().is_some() {
@@ -347,13 +421,87 @@ fn compute_below(rel: &mut Rel, id: ColumnId, expr: &Expr) -> bool {
     }
     match rel {
         Rel::Join {
-            kind: JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn,
-            left,
-            ..
-        } => compute_below(left, id, expr),
+            kind, left, right, ..
+        } => {
+            compute_below(left, id, expr)
+                || *kind == JoinKind::Left && strict(expr) && compute_below(right, id, expr)
+        }
         Rel::Block(block) => {
             let mut inputs = block.inputs.iter_mut();
             inputs.any(|input| compute_below(input, id, expr))
+        }
+        _ => false,
+    }
+}
+
+/// Whether [`compute_below`] finds an owner.
+fn computable_below(rel: &Rel, expr: &Expr) -> bool {
+    let looks = used(expr);
+    if looks.is_empty() || !rel.has(&looks) {
+        return false;
+    }
+    if rel.owner().is_some() {
+        return true;
+    }
+    match rel {
+        Rel::Join {
+            kind, left, right, ..
+        } if *kind != JoinKind::Full => {
+            computable_below(left, expr)
+                || *kind == JoinKind::Left && strict(expr) && computable_below(right, expr)
+        }
+        Rel::Block(block) => block
+            .inputs
+            .iter()
+            .any(|input| computable_below(input, expr)),
+        _ => false,
+    }
+}
+
+/// Whether an expression is NULL where a column that it looks at is: it may then be computed before an
+/// outer join adds the rows that have none.
+fn strict(expr: &Expr) -> bool {
+    match expr {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::Alias(alias) => strict(&alias.expr),
+        Expr::Cast(cast) => strict(&cast.expr),
+        Expr::Negative(inner) | Expr::Not(inner) => strict(inner),
+        Expr::Like(like) => strict(&like.expr) && strict(&like.pattern),
+        Expr::Between(of) => strict(&of.expr) && strict(&of.low) && strict(&of.high),
+        Expr::InList(list) => {
+            strict(&list.expr)
+                && list
+                    .list
+                    .iter()
+                    .all(|item| matches!(item, Expr::Literal(of, _) if !of.is_null()))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            !matches!(
+                op,
+                Operator::And
+                    | Operator::Or
+                    | Operator::IsDistinctFrom
+                    | Operator::IsNotDistinctFrom
+            ) && strict(left)
+                && strict(right)
+        }
+        Expr::ScalarFunction(call) => {
+            matches!(
+                call.func.name(),
+                "abs"
+                    | "btrim"
+                    | "character_length"
+                    | "date_part"
+                    | "left"
+                    | "lower"
+                    | "ltrim"
+                    | "right"
+                    | "rtrim"
+                    | "starts_with"
+                    | "strpos"
+                    | "substr"
+                    | "upper"
+            ) && call.args.iter().all(strict)
         }
         _ => false,
     }

@@ -61,6 +61,7 @@ pub(in crate::planner) fn lower(
         query,
         columns,
         asked: cut.parts.iter().map(|_| Vec::new()).collect(),
+        present: cut.parts.iter().map(|_| BTreeSet::new()).collect(),
         parts: &cut.parts,
         forms: BTreeMap::new(),
         operators: Vec::new(),
@@ -117,6 +118,8 @@ struct Lower<'a> {
     parts: &'a [Part],
     /// For each fragment the columns that leave, and in which form.
     asked: Vec<Vec<(ColumnId, Encoding)>>,
+    /// For each fragment the columns without which a row does not leave.
+    present: Vec<BTreeSet<ColumnId>>,
     /// The form of every variable, by the numbers used while lowering.
     forms: BTreeMap<Variable, Encoding>,
     operators: Vec<Relational>,
@@ -572,7 +575,10 @@ impl Lower<'_> {
                 asked.push((first, self.form(first, Want::Any)?));
             }
             let outputs: Vec<ColumnId> = asked.iter().map(|(id, _)| *id).collect();
-            let sql = super::fragment(&part.rel, &outputs, self.columns)?;
+            let present = self.present.get(index).into_iter().flatten();
+            let present = present.map(|id| Expr::IsNotNull(Box::new(id.expr())));
+            let rel = part.rel.clone().filtered(present.collect());
+            let sql = super::fragment(&rel, &outputs, self.columns)?;
             let types = release::types(&sql, &part.rel)?;
             let mut columns = Vec::new();
             for (at, ((id, encoding), (data_type, nullable))) in

@@ -1,12 +1,12 @@
 //! A relation of one owner as SQL text: a small normal form that its engine plans again from base tables.
 
-use super::columns::{ColumnId, Columns, substitute};
+use super::columns::{ColumnId, Columns, substitute, used_by};
 use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
 use crate::error::{Code, Error, Result};
 use crate::planner::emit::{self, Place};
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, TableReference};
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `SELECT ... AS c0, ...` of these columns of a relation. Integers come out as 64 bits.
@@ -178,7 +178,37 @@ impl Writer<'_> {
         name: &Name<'_>,
         wide: bool,
     ) -> Result<String> {
-        let source = self.source(input)?;
+        let mut source = self.source(input)?;
+        let plain = |id: &ColumnId| {
+            let of = source.columns.get(id);
+            of.is_none_or(|of| matches!(of, Expr::Column(_)))
+        };
+        if !keys.iter().all(plain) {
+            // Computed keys have names of their own: the engine takes a cast and its column for one.
+            let mut inner: Vec<ColumnId> = keys.to_vec();
+            let arguments = aggregates.iter().filter_map(|of| of.argument.as_ref());
+            for id in used_by(arguments) {
+                if !inner.contains(&id) {
+                    inner.push(id);
+                }
+            }
+            let text = self.select(input, &inner, &|_, id| id.name(), false)?;
+            let alias = TableReference::bare("t0");
+            source = Source {
+                from: format!("({text}) AS t0"),
+                items: 1,
+                columns: inner
+                    .iter()
+                    .map(|id| {
+                        (
+                            *id,
+                            Expr::Column(Column::new(Some(alias.clone()), id.name())),
+                        )
+                    })
+                    .collect(),
+                ..Source::default()
+            };
+        }
         let mut items = Vec::new();
         for (position, id) in outputs.iter().enumerate() {
             let aggregate = aggregates.iter().find(|of| of.id == *id);
@@ -348,6 +378,14 @@ impl Writer<'_> {
             let expr = substitute(expr, &source.columns)?;
             source.columns.insert(*id, expr);
         }
+        // Equalities of computed columns.
+        source.conditions.extend(equal.iter().map(|(a, b)| {
+            Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(a.expr()),
+                Operator::Eq,
+                Box::new(b.expr()),
+            ))
+        }));
         source.conditions.extend(block.conditions.iter().cloned());
         Ok(source)
     }

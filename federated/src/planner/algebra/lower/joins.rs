@@ -184,7 +184,7 @@ impl Lower<'_> {
             equal: on.to_vec(),
             ..Block::default()
         });
-        let pairs = self.pairs(&left, &right, on)?;
+        let pairs = self.pairs(&left, &right, on, true)?;
         let mut places = left.places;
         places.extend(right.places);
         // Equal columns are one.
@@ -219,10 +219,21 @@ impl Lower<'_> {
         left: &Relation,
         right: &Relation,
         on: &[(ColumnId, ColumnId)],
+        inner: bool,
     ) -> Result<Vec<(Variable, Variable)>> {
         let mut pairs = Vec::new();
         for (a, b) in on {
-            let want = self.key_form(left, right, *a, *b)?;
+            let want = self.key_form(left, right, *a, *b, inner)?;
+            if let Want::Key { .. } = want {
+                // What is NULL matches nothing; rows without a key do not leave.
+                for (relation, id) in [(left, *a), (right, *b)] {
+                    if let Some(Place::Fragment(fragment, id)) = relation.places.get(&id)
+                        && self.columns.info(*id)?.nullable
+                    {
+                        self.present[*fragment].insert(*id);
+                    }
+                }
+            }
             let x = self.variable(left, *a, want)?;
             let y = self.variable(right, *b, want)?;
             let form = |variable: &Variable| self.forms.get(variable).cloned();
@@ -251,7 +262,14 @@ impl Lower<'_> {
 
     /// The form in which two columns are compared: text by tags, where its owners do not bound it or
     /// have lists of their own.
-    fn key_form(&self, left: &Relation, right: &Relation, a: ColumnId, b: ColumnId) -> Result<Want> {
+    fn key_form(
+        &self,
+        left: &Relation,
+        right: &Relation,
+        a: ColumnId,
+        b: ColumnId,
+        inner: bool,
+    ) -> Result<Want> {
         let (x, y) = (self.columns.info(a)?, self.columns.info(b)?);
         if x.canonical != y.canonical {
             return Err(Error::new(
@@ -277,12 +295,9 @@ impl Lower<'_> {
         let class = self.equal.iter().position(|class| class.contains(&a));
         let class = class.and_then(|class| u32::try_from(class).ok());
         match class {
-            // A tag says nothing of NULL.
+            // A tag says nothing of NULL: such rows are left out, where the join drops them.
             Some(class)
-                if of_fragment(left, &a)
-                    && of_fragment(right, &b)
-                    && !x.nullable
-                    && !y.nullable =>
+                if of_fragment(left, &a) && of_fragment(right, &b) && (inner || !x.nullable) =>
             {
                 Ok(Want::Key { class })
             }
@@ -317,7 +332,18 @@ impl Lower<'_> {
             JoinKind::Anti => program::JoinKind::Anti,
             JoinKind::NotIn => program::JoinKind::NotIn,
         };
-        let pairs = self.pairs(&left, &right, on)?;
+        if kind == JoinKind::NotIn {
+            for id in on.iter().flat_map(|(a, b)| [a, b]) {
+                let info = self.columns.info(*id)?;
+                // Whether a NULL is among the right keys decides about every row.
+                if info.nullable && info.data_type == DataType::Utf8 {
+                    return Err(self.unsupported(
+                        "NOT IN over text that can be NULL across departments: use NOT EXISTS",
+                    ));
+                }
+            }
+        }
+        let pairs = self.pairs(&left, &right, on, kind == JoinKind::Semi)?;
         let lefts = left.places.clone();
         let mut places = left.places.clone();
         if conditions.is_empty() {
