@@ -113,7 +113,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "functions = [\"sum\"], ",
             "",
-            "policy.toml, line 14, column 11: use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\"",
+            "policy.toml, line 14, column 11: use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\", \"min\", \"max\"",
         ),
         (
             "k = 20",

@@ -267,7 +267,8 @@ impl<'a> Runner<'a> {
         }
         // One key that neither side can lack, by which both sides came sorted, is merged.
         let sorted = |rows: &Rows, variable: Variable| rows.sorted == Some(variable);
-        let merges = matches!(on, [(a, b)] if sorted(&left, *a) && sorted(&right, *b))
+        let merges = kind != JoinKind::Full
+            && matches!(on, [(a, b)] if sorted(&left, *a) && sorted(&right, *b))
             && lefts.iter().chain(&rights).all(|(_, null)| null.is_none());
         let flat_right_keep = |rows: &Rows| -> BTreeSet<Variable> {
             let wanted = |v: &Variable| keep.is_none_or(|keep| keep.contains(v));
@@ -280,6 +281,7 @@ impl<'a> Runner<'a> {
             JoinKind::Semi => Kind::Semi,
             JoinKind::Anti => Kind::Anti,
             JoinKind::NotIn => Kind::NotIn,
+            JoinKind::Full => Kind::Full,
         };
         let side =
             |of: &'_ KeyTable| -> (Vec<usize>, Vec<usize>) { (of.keys.clone(), of.nulls.clone()) };
@@ -305,7 +307,7 @@ impl<'a> Runner<'a> {
         let mut left = left;
         let mut right = right;
         let right_keep = match kind {
-            JoinKind::Inner | JoinKind::Left => flat_right_keep(&right),
+            JoinKind::Inner | JoinKind::Left | JoinKind::Full => flat_right_keep(&right),
             _ => BTreeSet::new(),
         };
         right.retain(&right_keep);
@@ -313,6 +315,7 @@ impl<'a> Runner<'a> {
             left.retain(keep);
         }
         let sorted_by = left.sorted;
+        let left_kept: Vec<Variable> = left.columns.keys().copied().collect();
         // The keys come along, as the operator wants to see them; they are dropped after.
         let (left, right) = (left.flat(), right.flat());
         let (lefts, rights) = (left.table.columns.len(), right.table.columns.len());
@@ -346,11 +349,26 @@ impl<'a> Runner<'a> {
         places.extend(moved.map(|(variable, first, parts, null)| {
             (variable, first + offset, parts, null.map(|at| at + offset))
         }));
-        let flag = match kind {
-            JoinKind::Left => Some(joined.bits("program", offset + rights)?.clone()),
-            _ => None,
+        let flag_at =
+            |at: usize| Ok::<_, Failure>(joined.bits("program", offset + rights + at)?.clone());
+        let (left_there, flag) = match kind {
+            JoinKind::Left => (None, Some(flag_at(0)?)),
+            JoinKind::Full => (Some(flag_at(0)?), Some(flag_at(1)?)),
+            _ => (None, None),
         };
         let mut rows = Rows::of(joined, &places)?;
+        if let Some(there) = left_there {
+            let missing = not(ctx, &there);
+            for (at, variable) in left_kept.iter().enumerate() {
+                let Some(cells) = rows.columns.get_mut(variable) else {
+                    continue;
+                };
+                cells.null = Some(match cells.null.take() {
+                    None => missing.clone(),
+                    Some(null) => or(ctx, &step.at("left_null", at), &null, &missing)?,
+                });
+            }
+        }
         rows.sorted = sorted_by.filter(|_| rows.rows() == left_rows);
         if let Some(flag) = flag {
             let missing = not(ctx, &flag);
@@ -744,7 +762,11 @@ pub(super) fn joining(
         let of = |relation: usize| rows.get(relation).copied().unwrap_or(0);
         let made = match operator {
             Relational::Join {
-                left, right, on, ..
+                kind,
+                left,
+                right,
+                on,
+                ..
             } => {
                 let mut bits = 0;
                 for (a, b) in on {
@@ -763,7 +785,11 @@ pub(super) fn joining(
                 }
                 let all = of(*left).saturating_add(of(*right));
                 most = most.max(Matches::work_bytes(all, bits));
-                of(*left)
+                if *kind == JoinKind::Full {
+                    all
+                } else {
+                    of(*left)
+                }
             }
             Relational::Beside { left: input, .. }
             | Relational::Filter { input, .. }

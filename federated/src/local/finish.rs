@@ -1,7 +1,7 @@
 //! The last step, over released values alone: HAVING, ORDER BY, LIMIT and the final projection.
 
 use super::engine::{query, session};
-use super::functions::average;
+use super::functions::{average, moment};
 use super::sanitise::{arrow_error, engine_error};
 use crate::error::{Code, Error, Result};
 use crate::plan::OutputColumn;
@@ -26,6 +26,7 @@ pub async fn post_process(
 ) -> Result<RecordBatch> {
     let context = session(MEMORY)?;
     context.register_udf(average());
+    context.register_udf(moment());
     let table = MemTable::try_new(released.schema(), vec![vec![released]])
         .map_err(|error| engine_error(&error))?;
     context

@@ -1,8 +1,8 @@
-//! The one function that is not the engine's: an average formed of a sum and a count.
+//! The functions that are not the engine's: averages and moments, formed of released sums and counts.
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, i256};
 use datafusion::common::{Result as EngineResult, exec_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -95,4 +95,88 @@ impl ScalarUDFImpl for Average {
         };
         Ok(ColumnarValue::Array(array))
     }
+}
+
+/// The name of [`moment`].
+pub(crate) const MOMENT: &str = "moment";
+
+/// `moment(n, sum(x), sum(y), sum(x y))` is `n sum(x y) - sum(x) sum(y)`, exact in 256 bits and then
+/// rounded once: what variances, covariances and correlations are made of.
+pub(crate) fn moment() -> ScalarUDF {
+    ScalarUDF::new_from_impl(Moment {
+        signature: Signature::any(4, Volatility::Immutable),
+    })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Moment {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Moment {
+    fn name(&self) -> &str {
+        MOMENT
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> EngineResult<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> EngineResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let [n, x, y, xy] = arrays.as_slice() else {
+            return exec_err!("a moment of other than four numbers");
+        };
+        let scale = |array: &ArrayRef| match array.data_type() {
+            DataType::Decimal128(_, scale) => i32::from(*scale),
+            _ => 0,
+        };
+        let wide = |array: &ArrayRef| -> EngineResult<Vec<Option<i256>>> {
+            let digits = DataType::Decimal128(38, i8::try_from(scale(array)).unwrap_or(0));
+            let array = cast(array, &digits)?;
+            let values = array.as_primitive::<Decimal128Type>().iter();
+            Ok(values.map(|value| value.map(i256::from_i128)).collect())
+        };
+        // The product has the digits of both factors.
+        let (due, has) = (scale(x) + scale(y), scale(xy));
+        let unit = 10_f64.powi(-due.max(has));
+        let lift = |digits: i32| {
+            let power = 10_i128.checked_pow(u32::try_from(digits.max(0)).unwrap_or(0));
+            i256::from_i128(power.unwrap_or(1))
+        };
+        let (lift_sums, lift_product) = (lift(has - due), lift(due - has));
+        let columns = [wide(n)?, wide(x)?, wide(y)?, wide(xy)?];
+        let [n, x, y, xy] = &columns;
+        let mut values = Vec::with_capacity(arguments.number_rows);
+        for (((n, x), y), xy) in n.iter().zip(x).zip(y).zip(xy) {
+            let moment = match (n, x, y, xy) {
+                (Some(n), Some(x), Some(y), Some(xy)) => n
+                    .checked_mul(*xy)
+                    .and_then(|of| of.checked_mul(lift_product))
+                    .zip(x.checked_mul(*y).and_then(|of| of.checked_mul(lift_sums)))
+                    .and_then(|(a, b)| a.checked_sub(b)),
+                _ => {
+                    values.push(None);
+                    continue;
+                }
+            };
+            match moment {
+                Some(moment) => values.push(Some(float(moment) * unit)),
+                None => return exec_err!("a moment overflows"),
+            }
+        }
+        Ok(ColumnarValue::Array(Arc::new(Float64Array::from(values))))
+    }
+}
+
+/// The nearest floating point number.
+fn float(value: i256) -> f64 {
+    let (low, high) = value.to_parts();
+    #[allow(clippy::cast_precision_loss)] // an estimate may round
+    let parts = (low as f64, high as f64);
+    parts.1 * 2_f64.powi(128) + parts.0
 }

@@ -109,6 +109,8 @@ pub enum JoinKind {
     Anti,
     /// Left rows whose key is certainly not among the right ones.
     NotIn,
+    /// All rows of both sides, the columns of the other NULL without a partner.
+    Full,
 }
 
 /// An aggregate of a group.

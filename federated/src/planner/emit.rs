@@ -35,8 +35,8 @@ const ROW_FUNCTIONS: &[&str] = &[
 
 /// Functions over released values besides.
 const RELEASED_FUNCTIONS: &[&str] = &[
-    "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10", "log2", "power",
-    "round", "signum", "sqrt", "trunc",
+    "moment", "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10", "log2",
+    "power", "round", "signum", "sqrt", "trunc",
 ];
 
 /// Whether a scalar function of this name may be used anywhere.

@@ -246,6 +246,9 @@ pub(super) fn schema_of(sql: &str, tables: Tables) -> Result<Vec<(DataType, bool
     scope
         .scalars
         .push(Arc::new(crate::local::functions::average()));
+    scope
+        .scalars
+        .push(Arc::new(crate::local::functions::moment()));
     let plan = scope
         .plan(statement)
         .and_then(|plan| scope.analyse(plan))

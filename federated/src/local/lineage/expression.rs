@@ -45,8 +45,8 @@ const FUNCTIONS: &[&str] = &[
 
 /// Functions that may be applied to released values besides.
 const RELEASED_FUNCTIONS: &[&str] = &[
-    "average", "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10", "log2",
-    "power", "pow", "round", "signum", "sqrt", "trunc",
+    "average", "moment", "cbrt", "ceil", "exp", "floor", "greatest", "least", "ln", "log", "log10",
+    "log2", "power", "pow", "round", "signum", "sqrt", "trunc",
 ];
 
 /// What an expression over one row is.

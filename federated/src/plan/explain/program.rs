@@ -81,6 +81,7 @@ impl Names {
                     JoinKind::Semi => "oblivious semi join",
                     JoinKind::Anti => "oblivious anti join",
                     JoinKind::NotIn => "oblivious NOT IN",
+                    JoinKind::Full => "oblivious full join",
                 };
                 let pairs: Vec<String> = on
                     .iter()

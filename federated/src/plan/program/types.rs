@@ -250,11 +250,18 @@ impl Types {
             comparable(a, b)?;
         }
         let mut columns = self.relations[left].clone();
-        if matches!(kind, JoinKind::Inner | JoinKind::Left) {
+        if matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Full) {
             columns.extend(&self.relations[right]);
         }
-        if kind == JoinKind::Left {
-            for variable in self.relations[right].clone() {
+        let mut without: Vec<ProgramRelation> = Vec::new();
+        if matches!(kind, JoinKind::Left | JoinKind::Full) {
+            without.push(right);
+        }
+        if kind == JoinKind::Full {
+            without.push(left);
+        }
+        for relation in without {
+            for variable in self.relations[relation].clone() {
                 if let Some(value) = self.values.get_mut(&variable) {
                     value.nullable = true;
                 }

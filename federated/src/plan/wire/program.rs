@@ -105,6 +105,7 @@ fn join_kind(kind: JoinKind) -> pb::JoinKind {
         JoinKind::Semi => pb::JoinKind::Semi,
         JoinKind::Anti => pb::JoinKind::Anti,
         JoinKind::NotIn => pb::JoinKind::NotIn,
+        JoinKind::Full => pb::JoinKind::Full,
     }
 }
 
@@ -253,6 +254,7 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
                     Ok(pb::JoinKind::Semi) => JoinKind::Semi,
                     Ok(pb::JoinKind::Anti) => JoinKind::Anti,
                     Ok(pb::JoinKind::NotIn) => JoinKind::NotIn,
+                    Ok(pb::JoinKind::Full) => JoinKind::Full,
                     Ok(pb::JoinKind::Unspecified) | Err(_) => {
                         return refuse("a join of an unknown kind");
                     }

@@ -2,7 +2,7 @@
 //! name.
 
 use super::columns::{ColumnId, Columns, Info};
-use super::functions::quotient;
+use super::functions::{Statistic, Sums, quotient, statistic};
 use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
@@ -16,8 +16,8 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, Case};
 use datafusion::logical_expr::{
-    Aggregate as GroupNode, Distinct, Expr, FetchType, Join, LogicalPlan, Operator, Projection,
-    SkipType, TableScan, Union,
+    Aggregate as GroupNode, BinaryExpr, Distinct, Expr, FetchType, Join, LogicalPlan, Operator,
+    Projection, SkipType, TableScan, Union,
 };
 use std::collections::BTreeMap;
 
@@ -325,12 +325,6 @@ impl Builder<'_> {
         use JoinType as T;
         let mut left = self.plan(&join.left)?;
         let mut right = self.plan(&join.right)?;
-        if join.null_equality == NullEquality::NullEqualsNull {
-            return Err(self.query.unsupported(
-                "INTERSECT or EXCEPT, or a join that takes NULLs for equal",
-                &["INTERSECT", "EXCEPT"],
-            ));
-        }
         let (mut left_keys, mut right_keys) = (Vec::new(), Vec::new());
         let mut on = Vec::new();
         for (a, b) in &join.on {
@@ -348,7 +342,11 @@ impl Builder<'_> {
                 &mut right.rel,
                 &mut right_keys,
             )?;
-            on.push((a, b));
+            if join.null_equality == NullEquality::NullEqualsNull {
+                self.null_equal(&mut on, (a, &mut left_keys), (b, &mut right_keys))?;
+            } else {
+                on.push((a, b));
+            }
         }
         let left_rel = left.rel.computing(left_keys);
         let right_rel = right.rel.computing(right_keys);
@@ -425,6 +423,46 @@ impl Builder<'_> {
         })
     }
 
+    /// Two columns that are equal where both are NULL, too: as a flag, and a value in place of NULL.
+    fn null_equal(
+        &mut self,
+        on: &mut Vec<(ColumnId, ColumnId)>,
+        (a, left): (ColumnId, &mut Vec<(ColumnId, Expr)>),
+        (b, right): (ColumnId, &mut Vec<(ColumnId, Expr)>),
+    ) -> Result<()> {
+        let (x, y) = (self.columns.info(a)?.clone(), self.columns.info(b)?.clone());
+        if !x.nullable && !y.nullable {
+            on.push((a, b));
+            return Ok(());
+        }
+        let value = ScalarValue::new_default(&x.data_type).map_err(|_| {
+            self.query
+                .unsupported("a set operation over a column of this type", &[])
+        })?;
+        for make in [
+            |id: ColumnId, _: &ScalarValue| Expr::IsNull(Box::new(id.expr())),
+            |id: ColumnId, value: &ScalarValue| {
+                Expr::Case(Case::new(
+                    None,
+                    vec![(
+                        Box::new(Expr::IsNull(Box::new(id.expr()))),
+                        Box::new(Expr::Literal(value.clone(), None)),
+                    )],
+                    Some(Box::new(id.expr())),
+                ))
+            },
+        ] {
+            let (of_a, of_b) = (make(a, &value), make(b, &value));
+            let (id_a, id_b) = (self.columns.compute(&of_a)?, self.columns.compute(&of_b)?);
+            self.columns.never_null(id_a);
+            self.columns.never_null(id_b);
+            left.push((id_a, of_a));
+            right.push((id_b, of_b));
+            on.push((id_a, id_b));
+        }
+        Ok(())
+    }
+
     fn aggregate(&mut self, group: &GroupNode) -> Result<Built> {
         let input = self.plan(&group.input)?;
         let schema = group.input.schema();
@@ -448,6 +486,14 @@ impl Builder<'_> {
         let mut aggregates: Vec<Aggregate> = Vec::new();
         let mut after = Vec::new();
         for (position, expr) in group.aggr_expr.iter().enumerate() {
+            if let Some(made) =
+                self.statistic(expr, schema, &input.output, &mut rel, &mut aggregates)?
+            {
+                let id = self.columns.compute(&made)?;
+                after.push((id, made));
+                output.push(id);
+                continue;
+            }
             let (function, argument) = self.call(expr, schema, &input.output, &mut rel)?;
             if function == Function::Avg
                 && let Some(argument) = &argument
@@ -501,7 +547,100 @@ impl Builder<'_> {
         })
     }
 
-    /// The aggregate of an integer argument, added where it is not there yet.
+    /// A variance, covariance or correlation as an expression over sums; none for another aggregate.
+    fn statistic(
+        &mut self,
+        expr: &Expr,
+        schema: &DFSchema,
+        output: &[ColumnId],
+        rel: &mut Rel,
+        aggregates: &mut Vec<Aggregate>,
+    ) -> Result<Option<Expr>> {
+        let mut expr = expr;
+        while let Expr::Alias(alias) = expr {
+            expr = &alias.expr;
+        }
+        let Expr::AggregateFunction(AggregateFunction { func, params }) = expr else {
+            return Ok(None);
+        };
+        let Some(of) = Statistic::from_name(func.name()) else {
+            return Ok(None);
+        };
+        if params.distinct || !params.order_by.is_empty() {
+            let upper = func.name().to_uppercase();
+            let what = format!("{upper} with DISTINCT or ORDER BY");
+            return Err(self.query.unsupported(&what, &[upper.as_str()]));
+        }
+        let mut arguments = Vec::new();
+        for argument in &params.args {
+            let mut argument = unaliased(self.expr(argument, schema, output, rel)?);
+            if let Expr::Cast(cast) = &argument
+                && *cast.field.data_type() == DataType::Float64
+            {
+                argument = cast.expr.as_ref().clone();
+            }
+            arguments.push(argument);
+        }
+        let (x, y) = match arguments.as_slice() {
+            [x] => (x.clone(), x.clone()),
+            [x, y] => (x.clone(), y.clone()),
+            _ => return Ok(None),
+        };
+        for argument in [&x, &y] {
+            if super::ranges::scale(&self.columns.type_of(argument)?.0).is_none() {
+                let upper = func.name().to_uppercase();
+                let what = format!("{upper} of anything but integers and decimals");
+                return Err(self.query.unsupported(&what, &[upper.as_str()]));
+            }
+        }
+        // Only rows where both are there, and where the filter holds.
+        let mut conditions = Vec::new();
+        for argument in [&x, &y] {
+            if self.columns.type_of(argument)?.1 {
+                conditions.push(Expr::IsNotNull(Box::new(argument.clone())));
+            }
+        }
+        conditions.dedup();
+        if let Some(filter) = &params.filter {
+            conditions.push(self.expr(filter, schema, output, rel)?);
+        }
+        let condition = conditions.into_iter().reduce(|a, b| {
+            Expr::BinaryExpr(BinaryExpr::new(Box::new(a), Operator::And, Box::new(b)))
+        });
+        let when = |value: Expr| match &condition {
+            None => value,
+            Some(condition) => Expr::Case(Case::new(
+                None,
+                vec![(Box::new(condition.clone()), Box::new(value))],
+                None,
+            )),
+        };
+        let times = |a: &Expr, b: &Expr| {
+            Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(a.clone()),
+                Operator::Multiply,
+                Box::new(b.clone()),
+            ))
+        };
+        let sum = |this: &mut Self, of: Expr, list: &mut Vec<Aggregate>| {
+            this.aggregate_id(list, Function::Sum, &when(of))
+                .map(ColumnId::expr)
+        };
+        let n = self
+            .aggregate_id(aggregates, Function::Count, &when(one()))?
+            .expr();
+        let sums = Sums {
+            n,
+            x: sum(self, x.clone(), aggregates)?,
+            y: sum(self, y.clone(), aggregates)?,
+            xx: sum(self, times(&x, &x), aggregates)?,
+            yy: sum(self, times(&y, &y), aggregates)?,
+            xy: sum(self, times(&x, &y), aggregates)?,
+        };
+        Ok(Some(statistic(of, &sums)))
+    }
+
+    /// An aggregate of numbers, added where it is not there yet.
     fn aggregate_id(
         &mut self,
         aggregates: &mut Vec<Aggregate>,
@@ -516,9 +655,13 @@ impl Builder<'_> {
         }
         let label = format!("{}({})", function.name(), self.columns.label(argument));
         let nullable = function == Function::Sum;
-        let id = self
-            .columns
-            .add(Info::new(DataType::Int64, nullable, label));
+        let data_type = match self.columns.type_of(argument)?.0 {
+            DataType::Decimal128(precision, scale) if nullable => {
+                DataType::Decimal128((precision + 10).min(38), scale)
+            }
+            _ => DataType::Int64,
+        };
+        let id = self.columns.add(Info::new(data_type, nullable, label));
         aggregates.push(Aggregate {
             id,
             function,

@@ -121,6 +121,13 @@ impl Columns {
         }
     }
 
+    /// This column is never NULL where it is made.
+    pub(in crate::planner) fn never_null(&mut self, id: ColumnId) {
+        if let Some(info) = self.list.get_mut(id.0 as usize) {
+            info.nullable = false;
+        }
+    }
+
     /// Type and nullability of an expression.
     pub(in crate::planner) fn type_of(&self, expr: &Expr) -> Result<(DataType, bool)> {
         let schema = self.schema(used(expr))?;

@@ -274,25 +274,18 @@ impl<'a> Eager<'a> {
                     )],
                     Some(Box::new(integer(0))),
                 ));
-                match self.products(&indicator)? {
-                    Some(products) => Plan::Count(products),
-                    None => Plan::Whole(argument),
-                }
+                Plan::Count(self.products(&indicator)?)
             }
-            Function::Sum => match self.products(&argument)? {
-                Some(products) => Plan::Sum(products),
-                None => Plan::Whole(argument),
-            },
+            Function::Sum => Plan::Sum(self.products(&argument)?),
             Function::Avg => {
                 let count = Aggregate {
                     id: aggregate.id,
                     function: Function::Count,
                     argument: Some(argument.clone()),
                 };
-                let count = self.plan(&count, Some(argument.clone()))?;
-                match (self.products(&argument)?, count) {
-                    (Some(sums), Plan::Count(counts)) => Plan::Average(sums, counts),
-                    _ => Plan::Whole(argument),
+                match self.plan(&count, Some(argument.clone()))? {
+                    Plan::Count(counts) => Plan::Average(self.products(&argument)?, counts),
+                    other => other,
                 }
             }
             Function::Min | Function::Max | Function::Any | Function::CountDistinct => {
@@ -301,17 +294,22 @@ impl<'a> Eager<'a> {
         })
     }
 
-    /// The products that an expression is the sum of; none where it cannot be taken apart.
-    fn products(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
+    /// The products that an expression is the sum of: one, computed jointly, where it cannot be taken
+    /// apart.
+    fn products(&self, expr: &Expr) -> Result<Vec<Product>> {
+        let whole = vec![Product {
+            joint: Some(expr.clone()),
+            ..Product::default()
+        }];
         let Some(products) = self.apart(expr)? else {
-            return Ok(None);
+            return Ok(whole);
         };
         // A NULL in one product would take the others along.
         let several = products.len() > 1;
         if products.len() > MAX_PRODUCTS || (several && self.columns.type_of(expr)?.1) {
-            return Ok(None);
+            return Ok(whole);
         }
-        Ok(Some(products))
+        Ok(products)
     }
 
     fn apart(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
@@ -732,7 +730,7 @@ enum Plan {
     Count(Vec<Product>),
     Sum(Vec<Product>),
     Average(Vec<Product>, Vec<Product>),
-    /// Over joined rows as it is.
+    /// Over joined rows as it is, however often each is there.
     Whole(Expr),
 }
 

@@ -2,7 +2,9 @@
 
 use super::{GROUP_BITS, GROUP_ROUNDS, OperatorCost, PARTIES, bytes, of_rows, width};
 use crate::plan::JointPlan;
-use crate::plan::program::{AggregateKind, Expression, Program, Relational, Types, Variable};
+use crate::plan::program::{
+    AggregateKind, Expression, JoinKind, Program, Relational, Types, Variable,
+};
 use veilgate_mpc::oblivious::sort::sort_cost;
 
 /// Bits a row and party of a product, a sum's conversion and a quotient, by ripple.
@@ -60,7 +62,11 @@ impl Estimate<'_> {
     fn operator(&self, operator: &Relational, made: usize) -> OperatorCost {
         match operator {
             Relational::Join {
-                left, right, on, ..
+                kind,
+                left,
+                right,
+                on,
+                ..
             } => {
                 let all = self.of(*left).saturating_add(self.of(*right));
                 let key: u64 = on
@@ -70,7 +76,10 @@ impl Estimate<'_> {
                 let (bits, rounds) = of_rows(sort_cost, self.plan, all, key + 1);
                 let kept = self.all_bits(made).saturating_sub(self.all_bits(*left));
                 OperatorCost {
-                    rows: self.of(*left),
+                    rows: match kind {
+                        JoinKind::Full => all,
+                        _ => self.of(*left),
+                    },
                     bytes: bytes(all, PARTIES * bits).saturating_add(bytes(all, 4 * kept)),
                     rounds: rounds + 12,
                 }

@@ -320,14 +320,21 @@ impl Lower<'_> {
         let right_columns = on.iter().map(|(_, b)| *b).collect();
         let unique = right.rel.unique_on(&right_columns);
         let of = match kind {
-            JoinKind::Full => return Err(self.unsupported("a FULL JOIN across departments")),
-            JoinKind::Left if !unique => return Err(self.not_unique(&[left, right])),
+            JoinKind::Left | JoinKind::Full if !unique => {
+                return Err(self.not_unique(&[left, right]));
+            }
             _ if on.is_empty() => {
                 return Err(self.unsupported(
                     "an outer join, EXISTS or IN across departments without equal columns",
                 ));
             }
+            JoinKind::Full if !conditions.is_empty() => {
+                return Err(self.unsupported(
+                    "a FULL JOIN across departments with a condition beside equality",
+                ));
+            }
             JoinKind::Left => program::JoinKind::Left,
+            JoinKind::Full => program::JoinKind::Full,
             JoinKind::Semi => program::JoinKind::Semi,
             JoinKind::Anti => program::JoinKind::Anti,
             JoinKind::NotIn => program::JoinKind::NotIn,
@@ -347,7 +354,7 @@ impl Lower<'_> {
         let lefts = left.places.clone();
         let mut places = left.places.clone();
         if conditions.is_empty() {
-            if kind == JoinKind::Left {
+            if matches!(kind, JoinKind::Left | JoinKind::Full) {
                 places.extend(right.places.clone());
             }
             let relation = self.push(Relational::Join {
