@@ -19,76 +19,21 @@ use super::uses::Asked;
 use super::{Examined, Me, computing, needs_sizes, rules, sensitive};
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
-use crate::local::lineage::{NotAllowed, released_use};
+use crate::local::lineage::{ColumnName, Flow, NotAllowed, Through, fragment_steps, released_use};
 use crate::plan::program::{AggregateKind, Expression, JoinKind, Program, Relational, Variable};
 use crate::plan::{Fragment, JointPlan, PartyIndex, ReleasedSource};
-use crate::planner::analysed_fragment;
 use crate::policy::{AggregateFunction, Policy, Use};
-use crate::schema::ScalarType;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, JoinType};
-use datafusion::logical_expr::expr::AggregateFunction as Call;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A column of this department: table and name.
-type Name = (String, String);
-
-/// What flows into a value.
-#[derive(Debug, Clone, Default)]
-struct Value {
-    /// Row by row.
-    rows: BTreeSet<Name>,
-    /// Through aggregates, by these functions.
-    aggregated: BTreeMap<Name, BTreeSet<AggregateFunction>>,
-    /// Whether groups are formed by it.
-    key: bool,
-}
-
-impl Value {
-    fn add(&mut self, other: &Self) {
-        self.rows.extend(other.rows.iter().cloned());
-        for (name, functions) in &other.aggregated {
-            self.aggregated
-                .entry(name.clone())
-                .or_default()
-                .extend(functions);
-        }
-    }
-
-    /// An aggregate of it.
-    fn through(&self, function: AggregateFunction) -> Self {
-        let mut made = Self::default();
-        for name in &self.rows {
-            made.aggregated
-                .entry(name.clone())
-                .or_default()
-                .insert(function);
-        }
-        for (name, functions) in &self.aggregated {
-            let known = made.aggregated.entry(name.clone()).or_default();
-            known.extend(functions);
-            // A sum of counts counts, a sum of sums sums, the least of the least is the least.
-            let natural = functions.contains(&function)
-                || function == AggregateFunction::Sum
-                    && functions.contains(&AggregateFunction::Count);
-            if !natural {
-                known.insert(function);
-            }
-        }
-        made
-    }
-}
 
 /// Uses while they are collected.
 #[derive(Default)]
 struct Uses {
     asked: BTreeSet<Asked>,
-    grouped: BTreeSet<Name>,
+    grouped: BTreeSet<ColumnName>,
 }
 
 impl Uses {
-    fn add(&mut self, (table, column): &Name, what: Use) {
+    fn add(&mut self, (table, column): &ColumnName, what: Use) {
         self.asked.insert(Asked {
             table: table.clone(),
             column: column.clone(),
@@ -96,7 +41,7 @@ impl Uses {
         });
     }
 
-    fn compared(&mut self, value: &Value) {
+    fn compared(&mut self, value: &Flow) {
         for name in &value.rows {
             self.add(name, Use::Filter);
         }
@@ -105,7 +50,7 @@ impl Uses {
         }
     }
 
-    fn joined(&mut self, value: &Value, joint: bool) {
+    fn joined(&mut self, value: &Flow, joint: bool) {
         for name in &value.rows {
             self.add(name, Use::JoinKey);
             if joint {
@@ -117,20 +62,20 @@ impl Uses {
         }
     }
 
-    fn sorted(&mut self, value: &Value) {
+    fn sorted(&mut self, value: &Flow) {
         for name in value.rows.iter().chain(value.aggregated.keys()) {
             self.add(name, Use::SortKey);
         }
     }
 
-    fn grouped(&mut self, value: &Value) {
+    fn grouped(&mut self, value: &Flow) {
         self.grouped.extend(value.rows.iter().cloned());
         for name in value.aggregated.keys() {
             self.add(name, Use::Having);
         }
     }
 
-    fn released(&mut self, value: &Value) {
+    fn released(&mut self, value: &Flow) {
         for name in &value.rows {
             self.add(
                 name,
@@ -143,7 +88,7 @@ impl Uses {
         }
         for (name, functions) in &value.aggregated {
             for function in functions {
-                self.add(name, Use::Aggregate(*function));
+                self.add(name, Use::Aggregate(function_of(*function)));
             }
         }
     }
@@ -177,7 +122,7 @@ pub(super) fn examine(
 ) -> Result<Examined> {
     let mut denials = Vec::new();
     let mut uses = Uses::default();
-    let mut values: BTreeMap<Variable, Value> = BTreeMap::new();
+    let mut values: BTreeMap<Variable, Flow> = BTreeMap::new();
     let mut tables: BTreeSet<String> = BTreeSet::new();
     for (position, fragment) in plan.fragments.iter().enumerate() {
         if fragment.owner != index {
@@ -234,265 +179,48 @@ fn refusal(me: &Me<'_>, position: usize, not: &NotAllowed) -> Denial {
     }
 }
 
+fn function_of(through: Through) -> AggregateFunction {
+    match through {
+        Through::Count => AggregateFunction::Count,
+        Through::Sum => AggregateFunction::Sum,
+        Through::Avg => AggregateFunction::Avg,
+        Through::Min => AggregateFunction::Min,
+        Through::Max => AggregateFunction::Max,
+    }
+}
+
 /// What the columns of one of this department's fragments are made of.
 fn own_fragment(
     fragment: &Fragment,
     catalog: &Published,
     uses: &mut Uses,
     tables: &mut BTreeSet<String>,
-) -> std::result::Result<Vec<Value>, NotAllowed> {
-    let plan = analysed_fragment(&fragment.sql, catalog)
-        .map_err(|_| NotAllowed::new("SQL that this department cannot plan over its own tables"))?;
-    let fields = plan.schema().fields();
-    if fields.len() != fragment.columns.len() {
+) -> std::result::Result<Vec<Flow>, NotAllowed> {
+    let steps = fragment_steps(&fragment.sql, catalog)?;
+    let fits =
+        steps.outputs.len() == fragment.columns.len()
+            && steps.outputs.iter().zip(&fragment.columns).all(
+                |((_, data_type, nullable), column)| {
+                    *data_type == column.data_type && (column.nullable || !nullable)
+                },
+            );
+    if !fits {
         return Err(NotAllowed::new("other outputs than the plan says"));
     }
-    for (field, column) in fields.iter().zip(&fragment.columns) {
-        let is = ScalarType::from_arrow(field.data_type());
-        if is != Some(column.data_type) || (field.is_nullable() && !column.nullable) {
-            return Err(NotAllowed::new("outputs of other types than the plan says"));
-        }
-    }
-    Local { uses, tables }.plan(&plan)
-}
-
-/// Follows values through this department's own plan of a fragment.
-struct Local<'a> {
-    uses: &'a mut Uses,
-    tables: &'a mut BTreeSet<String>,
-}
-
-type Derived<T> = std::result::Result<T, NotAllowed>;
-
-impl Local<'_> {
-    fn plan(&mut self, plan: &LogicalPlan) -> Derived<Vec<Value>> {
-        match plan {
-            LogicalPlan::TableScan(scan) => {
-                if !scan.filters.is_empty() || scan.fetch.is_some() {
-                    return Err(NotAllowed::new("a table that is read in part"));
-                }
-                let table = scan.table_name.table().to_owned();
-                self.tables.insert(table.clone());
-                let fields = scan.projected_schema.fields();
-                Ok(fields
-                    .iter()
-                    .map(|field| Value {
-                        rows: BTreeSet::from([(table.clone(), field.name().clone())]),
-                        ..Value::default()
-                    })
-                    .collect())
-            }
-            LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
-            LogicalPlan::Projection(projection) => {
-                let input = self.plan(&projection.input)?;
-                projection
-                    .expr
-                    .iter()
-                    .map(|expr| self.value(expr, &projection.input, &input))
-                    .collect()
-            }
-            LogicalPlan::Filter(filter) => {
-                let input = self.plan(&filter.input)?;
-                let value = self.value(&filter.predicate, &filter.input, &input)?;
-                self.uses.compared(&value);
-                Ok(input)
-            }
-            LogicalPlan::Join(join) => {
-                let left = self.plan(&join.left)?;
-                let right = self.plan(&join.right)?;
-                for (a, b) in &join.on {
-                    let a = self.value(a, &join.left, &left)?;
-                    let b = self.value(b, &join.right, &right)?;
-                    self.uses.joined(&a, false);
-                    self.uses.joined(&b, false);
-                }
-                let mut both = left.clone();
-                both.extend(right.iter().cloned());
-                if let Some(filter) = &join.filter {
-                    let schema = join
-                        .left
-                        .schema()
-                        .join(join.right.schema())
-                        .map_err(|_| NotAllowed::new("a join of two sides of one name"))?;
-                    let find = |column: &Column| schema.maybe_index_of_column(column);
-                    let value = self.walk(filter, &find, &both)?;
-                    self.uses.compared(&value);
-                }
-                Ok(match join.join_type {
-                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => both,
-                    JoinType::LeftSemi | JoinType::LeftAnti => left,
-                    JoinType::RightSemi | JoinType::RightAnti => right,
-                    _ => return Err(NotAllowed::new("a join of an unusual kind")),
-                })
-            }
-            LogicalPlan::Aggregate(group) => {
-                let input = self.plan(&group.input)?;
-                let mut made = Vec::new();
-                for expr in &group.group_expr {
-                    if matches!(expr, Expr::GroupingSet(_)) {
-                        return Err(NotAllowed::new("GROUPING SETS"));
-                    }
-                    let mut value = self.value(expr, &group.input, &input)?;
-                    value.key = true;
-                    self.uses.grouped(&value);
-                    made.push(value);
-                }
-                for expr in &group.aggr_expr {
-                    made.push(self.aggregate(expr, &group.input, &input)?);
-                }
-                Ok(made)
-            }
-            LogicalPlan::Distinct(Distinct::All(input)) => {
-                let mut values = self.plan(input)?;
-                for value in &mut values {
-                    value.key = true;
-                    self.uses.grouped(value);
-                }
-                Ok(values)
-            }
-            LogicalPlan::Sort(sort) => {
-                let input = self.plan(&sort.input)?;
-                for key in &sort.expr {
-                    let value = self.value(&key.expr, &sort.input, &input)?;
-                    self.uses.sorted(&value);
-                }
-                Ok(input)
-            }
-            LogicalPlan::Limit(limit) => self.plan(&limit.input),
-            LogicalPlan::Union(union) => {
-                let mut made: Option<Vec<Value>> = None;
-                for input in &union.inputs {
-                    let values = self.plan(input)?;
-                    made = Some(match made {
-                        None => values,
-                        Some(mut before) => {
-                            for (value, other) in before.iter_mut().zip(&values) {
-                                value.add(other);
-                                value.key &= other.key;
-                            }
-                            before
-                        }
-                    });
-                }
-                made.ok_or_else(|| NotAllowed::new("a union of nothing"))
-            }
-            _ => Err(NotAllowed::new("an operator of an unusual kind")),
-        }
-    }
-
-    fn aggregate(&mut self, expr: &Expr, input: &LogicalPlan, values: &[Value]) -> Derived<Value> {
-        let mut expr = expr;
-        while let Expr::Alias(alias) = expr {
-            expr = &alias.expr;
-        }
-        let Expr::AggregateFunction(Call { func, params }) = expr else {
-            return Err(NotAllowed::new("an aggregate of an unusual kind"));
-        };
-        let function = match func.name() {
-            "count" => AggregateFunction::Count,
-            "sum" => AggregateFunction::Sum,
-            "avg" => AggregateFunction::Avg,
-            "min" => AggregateFunction::Min,
-            "max" => AggregateFunction::Max,
-            name => return Err(NotAllowed::new(format!("the aggregate function {name}"))),
-        };
-        if params.filter.is_some() || !params.order_by.is_empty() {
-            return Err(NotAllowed::new("an aggregate with FILTER or ORDER BY"));
-        }
-        let mut argument = Value::default();
-        for part in &params.args {
-            argument.add(&self.value(part, input, values)?);
-        }
-        Ok(argument.through(function))
-    }
-
-    fn value(&mut self, expr: &Expr, input: &LogicalPlan, values: &[Value]) -> Derived<Value> {
-        let find = |column: &Column| input.schema().maybe_index_of_column(column);
-        self.walk(expr, &find, values)
-    }
-
-    /// What flows into an expression; what it looks at to decide is compared.
-    fn walk(
-        &mut self,
-        expr: &Expr,
-        find: &dyn Fn(&Column) -> Option<usize>,
-        values: &[Value],
-    ) -> Derived<Value> {
-        let mut made = Value::default();
-        let mut plain = false;
-        if let Expr::Column(column) = unaliased(expr) {
-            let value = find(column).and_then(|at| values.get(at));
-            plain = true;
-            made = value
-                .cloned()
-                .ok_or_else(|| NotAllowed::new("a column that is not there"))?;
-        }
-        if plain {
-            return Ok(made);
-        }
-        let mut failure = None;
-        let mut decides = false;
-        let walked = expr.apply(|node| {
-            match node {
-                Expr::Column(column) => match find(column).and_then(|at| values.get(at)) {
-                    Some(value) => made.add(value),
-                    None => failure = Some("a column that is not there"),
-                },
-                Expr::BinaryExpr(binary) => decides |= comparing(binary.op),
-                Expr::Case(_)
-                | Expr::Like(_)
-                | Expr::Between(_)
-                | Expr::InList(_)
-                | Expr::IsNull(_)
-                | Expr::IsNotNull(_)
-                | Expr::Not(_)
-                | Expr::IsTrue(_)
-                | Expr::IsFalse(_)
-                | Expr::IsUnknown(_)
-                | Expr::IsNotTrue(_)
-                | Expr::IsNotFalse(_)
-                | Expr::IsNotUnknown(_) => decides = true,
-                Expr::ScalarFunction(call) => {
-                    decides |= matches!(call.func.name(), "coalesce" | "nullif" | "starts_with");
-                }
-                Expr::Alias(_) | Expr::Literal(..) | Expr::Negative(_) | Expr::Cast(_) => {}
-                _ => failure = Some("an expression of an unusual kind"),
-            }
-            Ok(TreeNodeRecursion::Continue)
-        });
-        if let Some(what) = failure {
-            return Err(NotAllowed::new(what));
-        }
-        walked.map_err(|_| NotAllowed::new("an expression that cannot be walked"))?;
-        if decides {
-            self.uses.compared(&made);
-        }
-        Ok(made)
-    }
-}
-
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
-}
-
-fn comparing(op: Operator) -> bool {
-    !matches!(
-        op,
-        Operator::Plus
-            | Operator::Minus
-            | Operator::Multiply
-            | Operator::Divide
-            | Operator::Modulo
-            | Operator::StringConcat
-    )
+    steps.compared.iter().for_each(|flow| uses.compared(flow));
+    steps
+        .joined
+        .iter()
+        .for_each(|flow| uses.joined(flow, false));
+    steps.grouped.iter().for_each(|flow| uses.grouped(flow));
+    steps.sorted.iter().for_each(|flow| uses.sorted(flow));
+    tables.extend(steps.tables);
+    Ok(steps.outputs.into_iter().map(|(flow, ..)| flow).collect())
 }
 
 /// Follows values through the program.
 struct Follow<'a> {
-    values: &'a mut BTreeMap<Variable, Value>,
+    values: &'a mut BTreeMap<Variable, Flow>,
     uses: &'a mut Uses,
 }
 
@@ -503,7 +231,7 @@ impl Follow<'_> {
         }
     }
 
-    fn of(&self, variable: Variable) -> Value {
+    fn of(&self, variable: Variable) -> Flow {
         self.values.get(&variable).cloned().unwrap_or_default()
     }
 
@@ -546,14 +274,12 @@ impl Follow<'_> {
                     let argument = aggregate.argument.map(|variable| self.of(variable));
                     let argument = argument.unwrap_or_default();
                     let function = match aggregate.function {
-                        AggregateKind::Count | AggregateKind::CountDistinct => {
-                            AggregateFunction::Count
-                        }
-                        AggregateKind::Sum => AggregateFunction::Sum,
-                        AggregateKind::Min => AggregateFunction::Min,
-                        AggregateKind::Max => AggregateFunction::Max,
+                        AggregateKind::Count | AggregateKind::CountDistinct => Through::Count,
+                        AggregateKind::Sum => Through::Sum,
+                        AggregateKind::Min => Through::Min,
+                        AggregateKind::Max => Through::Max,
                         AggregateKind::Any => {
-                            let value = Value {
+                            let value = Flow {
                                 key: true,
                                 ..argument
                             };
@@ -574,9 +300,9 @@ impl Follow<'_> {
             }
             Relational::Union { inputs, columns } => {
                 for (at, variable) in columns.iter().enumerate() {
-                    let mut made = Value {
+                    let mut made = Flow {
                         key: true,
-                        ..Value::default()
+                        ..Flow::default()
                     };
                     for (_, of) in inputs {
                         if let Some(from) = of.get(at) {
@@ -591,11 +317,11 @@ impl Follow<'_> {
         }
     }
 
-    fn expression(&mut self, expression: &Expression) -> Value {
+    fn expression(&mut self, expression: &Expression) -> Flow {
         match expression {
             Expression::Column(variable) => self.of(*variable),
             Expression::Number { .. } | Expression::Text { .. } | Expression::Null(_) => {
-                Value::default()
+                Flow::default()
             }
             Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
                 self.expression(input)
@@ -612,7 +338,7 @@ impl Follow<'_> {
                 self.decided(value)
             }
             Expression::All(parts) | Expression::Any(parts) => {
-                let mut value = Value::default();
+                let mut value = Flow::default();
                 for part in parts {
                     value.add(&self.expression(part));
                 }
@@ -637,7 +363,7 @@ impl Follow<'_> {
         }
     }
 
-    fn decided(&mut self, mut value: Value) -> Value {
+    fn decided(&mut self, mut value: Flow) -> Flow {
         self.uses.compared(&value);
         value.key = false;
         value
@@ -649,11 +375,11 @@ fn release(
     plan: &JointPlan,
     program: &Program,
     me: &Me<'_>,
-    values: &BTreeMap<Variable, Value>,
+    values: &BTreeMap<Variable, Flow>,
     uses: &mut Uses,
 ) -> Result<()> {
     let blame = |what: String| Error::new(Code::PeerMisbehaved, what).at(me.home);
-    let of = |position: usize| -> Result<Value> {
+    let of = |position: usize| -> Result<Flow> {
         let source = plan.release.columns.get(position).map(|of| of.source);
         let Some(ReleasedSource::Opened(opened)) = source else {
             return Err(blame(

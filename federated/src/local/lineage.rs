@@ -9,11 +9,13 @@ mod expression;
 mod failures;
 mod fragment;
 mod released;
+mod steps;
 mod types;
 
 pub use expression::{Form, RowExpression};
 pub use fragment::{Derivation, FragmentLineage, fragment_lineage, parse_fragment};
 pub use released::{ReleasedUse, released_use};
+pub use steps::{ColumnName, Flow, Steps, Through, fragment_steps};
 pub use types::fragment_types;
 
 use datafusion::sql::sqlparser::ast::Statement;

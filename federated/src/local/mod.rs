@@ -15,6 +15,8 @@
 //! It must not know of peers, shares or policy.
 
 pub mod canonical;
+#[cfg(feature = "tpch")]
+mod clear;
 pub mod encode;
 pub mod engine;
 pub mod finish;
@@ -25,6 +27,8 @@ pub mod sanitise;
 mod source;
 mod verify;
 
+#[cfg(feature = "tpch")]
+pub use clear::clear;
 pub use engine::{assert_engine, engine, engine_config};
 pub use fragment::{DataFusionEngine, LocalEngine};
 pub(crate) use source::files as source_files;

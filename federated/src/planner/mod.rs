@@ -49,7 +49,6 @@ use crate::schema::Department;
 use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
-pub(crate) use sql::analysed_fragment;
 
 /// The longest SQL text that is planned, in bytes.
 pub const MAX_SQL_BYTES: usize = 32 * 1024;

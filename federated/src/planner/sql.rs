@@ -212,21 +212,6 @@ pub(super) fn optimised(query: &Query, federation: &Federation) -> Result<Typed>
     })
 }
 
-/// The engine's plan of a fragment over one department's own tables, with its own casts put in.
-pub(crate) fn analysed_fragment(sql: &str, catalog: &Published) -> Result<LogicalPlan> {
-    let mut tables = Tables::default();
-    for table in &catalog.tables {
-        tables.0.extend(Tables::one(table).0);
-    }
-    let query = Query::parse(sql)?;
-    let mut scope = Scope::new(tables);
-    scope.aggregates = SessionStateDefaults::default_aggregate_functions();
-    scope
-        .plan(query.statement)
-        .and_then(|plan| scope.analyse(plan))
-        .map_err(|_| Error::new(Code::Unsupported, "a fragment that cannot be planned"))
-}
-
 /// Types and nullability of emitted SQL over these tables, as the engine that will run it sees them.
 pub(super) fn schema_of(sql: &str, tables: Tables) -> Result<Vec<(DataType, bool)>> {
     let refuse = || {

@@ -4,14 +4,13 @@
 use super::{Department, TableData};
 use crate::catalog::{Column, Format, Table, Unit};
 use crate::error::{Code, Error, Result};
+pub use crate::local::clear;
 use crate::policy::{Leakage, Level, Policy, Rule, Use};
 use crate::schema::ScalarType;
 use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatchReader;
-use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionContext;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -345,30 +344,6 @@ fn policy_text(department: &Department, policy: &Policy) -> String {
         let _ = writeln!(out, "]");
     }
     out
-}
-
-/// The rows of a query over tables in the clear, by the engine alone.
-///
-/// # Errors
-/// `Internal` when the engine fails.
-pub fn clear(sql: &str, tables: &[(String, RecordBatch)]) -> Result<RecordBatch> {
-    let failed = |_| Error::new(Code::Internal, "the engine fails on a query in the clear");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|_| Error::new(Code::Internal, "no runtime"))?;
-    runtime.block_on(async {
-        let context = SessionContext::new_with_config(crate::local::engine_config());
-        for (name, batch) in tables {
-            let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]);
-            context
-                .register_table(name.as_str(), Arc::new(table.map_err(failed)?))
-                .map_err(failed)?;
-        }
-        let frame = context.sql(sql).await.map_err(failed)?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let batches = frame.collect().await.map_err(failed)?;
-        concat_batches(&schema, &batches)
-            .map_err(|_| Error::new(Code::Internal, "batches of different types"))
-    })
 }
 
 /// Rows as text, floating point to six digits.

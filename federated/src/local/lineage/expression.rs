@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 256;
 const MAX_LINEAR_DIGITS: usize = 6;
 
 /// Deterministic functions over one row that fragments may call.
-const FUNCTIONS: &[&str] = &[
+pub(super) const FUNCTIONS: &[&str] = &[
     "abs",
     "btrim",
     "char_length",

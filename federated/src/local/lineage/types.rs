@@ -26,18 +26,7 @@ use std::sync::Arc;
 /// # Errors
 /// Types that do not go together, or that cannot cross.
 pub fn fragment_types(sql: &str, table: &Table) -> Result<Vec<(ScalarType, bool)>, NotAllowed> {
-    let statement = super::parse(sql)?;
-    let scope = Scope::new(table);
-    let parser = &scope.options.sql_parser;
-    let options = ParserOptions::new()
-        .with_parse_float_as_decimal(parser.parse_float_as_decimal)
-        .with_enable_ident_normalization(parser.enable_ident_normalization)
-        .with_support_varchar_with_length(parser.support_varchar_with_length)
-        .with_map_string_types_to_utf8view(parser.map_string_types_to_utf8view);
-    let plan = SqlToRel::new_with_options(&scope, options)
-        .sql_statement_to_plan(statement)
-        .and_then(|plan| Analyzer::new().execute_and_check(plan, &scope.options, |_, _| {}))
-        .map_err(|_| NotAllowed::new("types that do not go together"))?;
+    let plan = analysed(sql, std::slice::from_ref(table))?;
     no_cast_of_text(&plan)?;
     super::failures::none(&plan)?;
     plan.schema()
@@ -49,6 +38,22 @@ pub fn fragment_types(sql: &str, table: &Table) -> Result<Vec<(ScalarType, bool)
                 .ok_or_else(|| NotAllowed::new("an output of a type that cannot cross"))
         })
         .collect()
+}
+
+/// The engine's plan of a fragment over these tables, with its own casts put in.
+pub(super) fn analysed(sql: &str, tables: &[Table]) -> Result<LogicalPlan, NotAllowed> {
+    let statement = super::parse(sql)?;
+    let scope = Scope::new(tables);
+    let parser = &scope.options.sql_parser;
+    let options = ParserOptions::new()
+        .with_parse_float_as_decimal(parser.parse_float_as_decimal)
+        .with_enable_ident_normalization(parser.enable_ident_normalization)
+        .with_support_varchar_with_length(parser.support_varchar_with_length)
+        .with_map_string_types_to_utf8view(parser.map_string_types_to_utf8view);
+    SqlToRel::new_with_options(&scope, options)
+        .sql_statement_to_plan(statement)
+        .and_then(|plan| Analyzer::new().execute_and_check(plan, &scope.options, |_, _| {}))
+        .map_err(|_| NotAllowed::new("types that do not go together"))
 }
 
 /// Text that the engine would silently cast to another type can fail, and tell about itself.
@@ -95,10 +100,9 @@ fn no_cast_of_text(plan: &LogicalPlan) -> Result<(), NotAllowed> {
     }
 }
 
-/// One table, and the functions of the engine; which of them may be called was checked before.
+/// Tables, and the functions of the engine; which of them may be called was checked before.
 struct Scope {
-    name: String,
-    source: Arc<dyn TableSource>,
+    tables: Vec<(String, Arc<dyn TableSource>)>,
     options: ConfigOptions,
     planners: Vec<Arc<dyn ExprPlanner>>,
     scalars: Vec<Arc<ScalarUDF>>,
@@ -106,15 +110,22 @@ struct Scope {
 }
 
 impl Scope {
-    fn new(table: &Table) -> Self {
-        let fields: Vec<Field> = table
-            .columns
-            .iter()
-            .map(|column| Field::new(&column.name, column.data_type.to_arrow(), column.nullable))
-            .collect();
+    fn new(tables: &[Table]) -> Self {
+        let source = |table: &Table| -> Arc<dyn TableSource> {
+            let fields: Vec<Field> = table
+                .columns
+                .iter()
+                .map(|column| {
+                    Field::new(&column.name, column.data_type.to_arrow(), column.nullable)
+                })
+                .collect();
+            Arc::new(LogicalTableSource::new(Arc::new(Schema::new(fields))))
+        };
         Self {
-            name: table.name.clone(),
-            source: Arc::new(LogicalTableSource::new(Arc::new(Schema::new(fields)))),
+            tables: tables
+                .iter()
+                .map(|table| (table.name.clone(), source(table)))
+                .collect(),
             options: engine_config().options().as_ref().clone(),
             planners: SessionStateDefaults::default_expr_planners(),
             scalars: SessionStateDefaults::default_scalar_functions(),
@@ -125,10 +136,10 @@ impl Scope {
 
 impl ContextProvider for Scope {
     fn get_table_source(&self, name: TableReference) -> EngineResult<Arc<dyn TableSource>> {
-        if name.schema().is_none() && name.table() == self.name {
-            Ok(Arc::clone(&self.source))
-        } else {
-            Err(DataFusionError::Plan("another table".to_owned()))
+        let own = self.tables.iter().find(|(own, _)| own == name.table());
+        match own {
+            Some((_, source)) if name.schema().is_none() => Ok(Arc::clone(source)),
+            _ => Err(DataFusionError::Plan("another table".to_owned())),
         }
     }
 
