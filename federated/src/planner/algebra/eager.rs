@@ -5,6 +5,9 @@
 //! A sum is taken apart into products of factors of one side each; a side's factor becomes its partial
 //! sum, and a side without one gives its number of rows, by which the others are multiplied.
 
+mod products;
+mod sides;
+
 use super::build::{crosses, one};
 use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
 use super::functions::quotient;
@@ -12,12 +15,11 @@ use super::{Aggregate, Block, Function, JoinKind, Rel};
 use crate::error::Result;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{Case, Cast};
+use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
+use products::Product;
+use sides::{joins_look, leaves, replaced};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The most products that one sum is taken apart into.
-const MAX_PRODUCTS: usize = 16;
 
 /// Aggregates as early as possible, everywhere in a relation.
 pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> {
@@ -118,14 +120,6 @@ struct Side {
     /// The number of rows behind each of its groups.
     weight: Option<ColumnId>,
     computed: Vec<(ColumnId, Expr)>,
-}
-
-/// One product: a factor for each side that has one, and what is computed jointly.
-#[derive(Clone, Default)]
-struct Product {
-    negative: bool,
-    of_side: BTreeMap<usize, Expr>,
-    joint: Option<Expr>,
 }
 
 fn group(
@@ -292,127 +286,6 @@ impl<'a> Eager<'a> {
                 Plan::Whole(argument)
             }
         })
-    }
-
-    /// The products that an expression is the sum of: one, computed jointly, where it cannot be taken
-    /// apart.
-    fn products(&self, expr: &Expr) -> Result<Vec<Product>> {
-        let whole = vec![Product {
-            joint: Some(expr.clone()),
-            ..Product::default()
-        }];
-        let Some(products) = self.apart(expr)? else {
-            return Ok(whole);
-        };
-        // A NULL in one product would take the others along.
-        let several = products.len() > 1;
-        if products.len() > MAX_PRODUCTS || (several && self.columns.type_of(expr)?.1) {
-            return Ok(whole);
-        }
-        Ok(products)
-    }
-
-    fn apart(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
-        let of = used(expr);
-        if !of.is_empty()
-            && let Some(side) = self.side(&of)
-        {
-            return Ok(Some(vec![Product {
-                of_side: BTreeMap::from([(side, expr.clone())]),
-                ..Product::default()
-            }]));
-        }
-        if of.is_empty() {
-            return Ok(Some(vec![Product {
-                joint: Some(expr.clone()),
-                ..Product::default()
-            }]));
-        }
-        match expr {
-            Expr::Alias(alias) => self.apart(&alias.expr),
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let joined = match op {
-                    Operator::Plus | Operator::Minus | Operator::Multiply => {
-                        self.apart(left)?.zip(self.apart(right)?)
-                    }
-                    _ => None,
-                };
-                let Some((mut left, right)) = joined else {
-                    return Ok(None);
-                };
-                Ok(Some(match op {
-                    Operator::Plus => {
-                        left.extend(right);
-                        left
-                    }
-                    Operator::Minus => {
-                        left.extend(right.into_iter().map(|product| Product {
-                            negative: !product.negative,
-                            ..product
-                        }));
-                        left
-                    }
-                    _ => {
-                        if left.len() * right.len() > MAX_PRODUCTS {
-                            return Ok(None);
-                        }
-                        let mut all = Vec::new();
-                        for a in &left {
-                            for b in &right {
-                                all.push(times(a.clone(), b.clone()));
-                            }
-                        }
-                        all
-                    }
-                }))
-            }
-            // What only widens does not change the value.
-            Expr::Cast(of) => match (self.columns.type_of(&of.expr)?.0, of.field.data_type()) {
-                (DataType::Decimal128(p, s), DataType::Decimal128(to, scale))
-                    if s == *scale && p <= *to =>
-                {
-                    self.apart(&of.expr)
-                }
-                _ => Ok(None),
-            },
-            Expr::Case(Case {
-                expr: None,
-                when_then_expr,
-                else_expr: Some(otherwise),
-            }) => {
-                let [(when, then)] = when_then_expr.as_slice() else {
-                    return Ok(None);
-                };
-                // NULL times zero is not zero.
-                if !is_zero(otherwise) || self.columns.type_of(then)?.1 {
-                    return Ok(None);
-                }
-                let indicator = Expr::Case(Case::new(
-                    None,
-                    vec![(when.clone(), Box::new(one()))],
-                    Some(Box::new(integer(0))),
-                ));
-                let indicator = match self.side(&used(&indicator)) {
-                    Some(side) => Product {
-                        of_side: BTreeMap::from([(side, indicator)]),
-                        ..Product::default()
-                    },
-                    None => Product {
-                        joint: Some(indicator),
-                        ..Product::default()
-                    },
-                };
-                // A product that is NULL where the condition fails would be left out of the sum, as
-                // zero is.
-                Ok(self.apart(then)?.map(|products| {
-                    products
-                        .into_iter()
-                        .map(|product| times(product, indicator.clone()))
-                        .collect()
-                }))
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Decides which sides group, by what the joint part looks at.
@@ -734,105 +607,6 @@ enum Plan {
     Whole(Expr),
 }
 
-/// The relations below outer, semi and anti joins whose rows joined rows are made of.
-fn leaves(rel: &Rel, optional: bool, visit: &mut dyn FnMut(&Rel, bool)) {
-    match rel {
-        Rel::Join {
-            kind: JoinKind::Left,
-            left,
-            right,
-            ..
-        } if rel.owner().is_none() => {
-            leaves(left, optional, visit);
-            leaves(right, true, visit);
-        }
-        Rel::Join {
-            kind: JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn,
-            left,
-            ..
-        } if rel.owner().is_none() => leaves(left, optional, visit),
-        Rel::Block(block) if rel.owner().is_none() && block.computed.is_empty() => {
-            for input in &block.inputs {
-                leaves(input, optional, visit);
-            }
-        }
-        other => visit(other, optional),
-    }
-}
-
-/// The relation with those that [`leaves`] visits replaced, in the same order.
-fn replaced(rel: Rel, change: &mut dyn FnMut(Rel) -> Rel) -> Rel {
-    let joint = rel.owner().is_none();
-    match rel {
-        Rel::Join {
-            kind: kind @ JoinKind::Left,
-            left,
-            right,
-            on,
-            conditions,
-        } if joint => Rel::Join {
-            kind,
-            left: Box::new(replaced(*left, change)),
-            right: Box::new(replaced(*right, change)),
-            on,
-            conditions,
-        },
-        Rel::Join {
-            kind: kind @ (JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn),
-            left,
-            right,
-            on,
-            conditions,
-        } if joint => Rel::Join {
-            kind,
-            left: Box::new(replaced(*left, change)),
-            right,
-            on,
-            conditions,
-        },
-        Rel::Block(mut block) if joint && block.computed.is_empty() => {
-            block.inputs = block
-                .inputs
-                .into_iter()
-                .map(|input| replaced(input, change))
-                .collect();
-            Rel::Block(block)
-        }
-        other => change(other),
-    }
-}
-
-/// What the joins above leaves look at.
-fn joins_look(rel: &Rel, looked: &mut BTreeSet<ColumnId>) {
-    if rel.owner().is_some() {
-        return;
-    }
-    match rel {
-        Rel::Join {
-            kind,
-            left,
-            right,
-            on,
-            conditions,
-        } if *kind != JoinKind::Full => {
-            looked.extend(on.iter().flat_map(|(a, b)| [*a, *b]));
-            looked.extend(used_by(conditions));
-            joins_look(left, looked);
-            if *kind == JoinKind::Left {
-                joins_look(right, looked);
-            }
-        }
-        Rel::Block(block) if block.computed.is_empty() => {
-            looked.extend(block.equal.iter().flat_map(|(a, b)| [*a, *b]));
-            looked.extend(used_by(&block.conditions));
-            for input in &block.inputs {
-                joins_look(input, looked);
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Groups of one row each: aggregates as expressions.
 fn single_rows(input: Rel, made: Vec<Aggregate>, columns: &mut Columns) -> Result<Rel> {
     let mut computed = Vec::new();
@@ -854,25 +628,6 @@ fn single_rows(input: Rel, made: Vec<Aggregate>, columns: &mut Columns) -> Resul
         computed.push((aggregate.id, expr));
     }
     Ok(input.computing(computed))
-}
-
-fn times(a: Product, b: Product) -> Product {
-    let mut of_side = a.of_side;
-    for (side, factor) in b.of_side {
-        let product = match of_side.remove(&side) {
-            Some(before) => binary(before, Operator::Multiply, factor),
-            None => factor,
-        };
-        of_side.insert(side, product);
-    }
-    Product {
-        negative: a.negative != b.negative,
-        of_side,
-        joint: match (a.joint, b.joint) {
-            (Some(a), Some(b)) => Some(binary(a, Operator::Multiply, b)),
-            (a, b) => a.or(b),
-        },
-    }
 }
 
 fn binary(left: Expr, op: Operator, right: Expr) -> Expr {
@@ -900,15 +655,4 @@ fn cast_to(expr: Expr, data_type: &DataType, columns: &Columns) -> Result<Expr> 
         return Ok(expr);
     }
     Ok(cast(expr, data_type.clone()))
-}
-
-fn is_zero(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(value, _) => matches!(
-            value,
-            ScalarValue::Int64(Some(0)) | ScalarValue::Decimal128(Some(0), ..)
-        ),
-        Expr::Cast(Cast { expr, .. }) => is_zero(expr),
-        _ => false,
-    }
 }
