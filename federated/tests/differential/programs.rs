@@ -327,6 +327,24 @@ impl Maker<'_> {
                 };
                 self.ordered(sql, 2)
             }
+            3 => {
+                let (a, b) = (
+                    self.table().department.clone(),
+                    self.table().department.clone(),
+                );
+                let word = *self.dice.pick(&["INTERSECT", "EXCEPT", "UNION"]);
+                let columns = *self.dice.pick(&["x, day", "x, flag", "amount, x"]);
+                let named: Vec<String> = columns
+                    .split(", ")
+                    .enumerate()
+                    .map(|(i, name)| format!("{name} AS c{i}"))
+                    .collect();
+                let sql = format!(
+                    "SELECT c0, c1 FROM (SELECT {} FROM {a}.t {word} SELECT {columns} FROM {b}.t) AS u",
+                    named.join(", ")
+                );
+                self.ordered(sql, 2)
+            }
             2 => {
                 let (a, b) = (
                     self.table().department.clone(),
@@ -542,7 +560,7 @@ fn rounded(batch: &RecordBatch) -> RecordBatch {
 
 #[test]
 fn answers_of_several_steps_equal_clear_answers() {
-    let cases = setting("VEILGATE_CASES", 500);
+    let cases = setting("VEILGATE_CASES", 1500);
     let first = setting("VEILGATE_SEED", 1);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)

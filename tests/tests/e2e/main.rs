@@ -14,3 +14,4 @@ mod faults;
 mod random;
 mod refusals;
 mod support;
+mod tpch;
