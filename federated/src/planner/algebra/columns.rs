@@ -2,6 +2,7 @@
 
 use crate::catalog::Canonical;
 use crate::error::{Code, Error, Result};
+use crate::planner::emit::{self, Place};
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema};
@@ -169,7 +170,13 @@ impl Columns {
                 _ => Transformed::no(node),
             })
         });
-        named.map_or_else(|_| String::new(), |of| of.data.to_string())
+        let Ok(named) = named else {
+            return String::new();
+        };
+        let text = emit::emit(&named.data, Place::Released, &|column| {
+            Ok(column.name.clone())
+        });
+        text.unwrap_or_else(|_| named.data.to_string())
     }
 }
 

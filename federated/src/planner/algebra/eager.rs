@@ -109,8 +109,6 @@ struct Side {
     columns: BTreeSet<ColumnId>,
     /// A public bound on its rows.
     most: u64,
-    /// Whether it adds columns to joined rows, and no rows.
-    unique: bool,
     /// Whether it groups its rows.
     groups: bool,
     /// Whether it can have no row for a joined one.
@@ -152,6 +150,8 @@ struct Eager<'a> {
     columns: &'a mut Columns,
     block: Block,
     sides: Vec<Side>,
+    /// A public bound on joined rows, before any side groups.
+    joined: u64,
 }
 
 impl<'a> Eager<'a> {
@@ -162,7 +162,6 @@ impl<'a> Eager<'a> {
                 sides.push(Side {
                     columns: rel.columns().into_iter().collect(),
                     most: rel.most(columns),
-                    unique: false,
                     groups: false,
                     optional,
                     keys: BTreeSet::new(),
@@ -172,10 +171,12 @@ impl<'a> Eager<'a> {
                 });
             });
         }
+        let joined = Rel::Block(block.clone()).most(columns).max(1);
         Self {
             columns,
             block,
             sides,
+            joined,
         }
     }
 
@@ -336,18 +337,24 @@ impl<'a> Eager<'a> {
         after: &mut Vec<(ColumnId, Expr)>,
     ) -> Result<()> {
         let data_type = self.columns.info(aggregate.id)?.data_type.clone();
+        // Sums are over joined rows, however they are taken apart.
+        let rows = Some(u128::from(self.joined));
+        let bound = match &aggregate.argument {
+            None => rows,
+            Some(argument) => self.summed(argument, self.joined),
+        };
         match plan {
             Plan::Count(products) => {
-                let count = self.count(products, aggregate, made)?;
+                let count = self.count(products, (aggregate, rows), made)?;
                 after.push((aggregate.id, count));
             }
             Plan::Sum(products) => {
-                let sum = self.sum(products, aggregate, made)?;
+                let sum = self.sum(products, (aggregate, bound), made)?;
                 after.push((aggregate.id, cast_to(sum, &data_type, self.columns)?));
             }
             Plan::Average(sums, counts) => {
-                let sum = self.sum(sums, aggregate, made)?;
-                let count = self.count(counts, aggregate, made)?;
+                let sum = self.sum(sums, (aggregate, bound), made)?;
+                let count = self.count(counts, (aggregate, rows), made)?;
                 after.push((aggregate.id, quotient(sum, count, data_type)));
             }
             Plan::Whole(argument) => {
@@ -382,7 +389,7 @@ impl<'a> Eager<'a> {
     fn count(
         &mut self,
         products: Vec<Product>,
-        aggregate: &Aggregate,
+        aggregate: (&Aggregate, Option<u128>),
         made: &mut Vec<Aggregate>,
     ) -> Result<Expr> {
         let plain = products
@@ -399,7 +406,7 @@ impl<'a> Eager<'a> {
     fn sum(
         &mut self,
         products: Vec<Product>,
-        aggregate: &Aggregate,
+        aggregate: (&Aggregate, Option<u128>),
         made: &mut Vec<Aggregate>,
     ) -> Result<Expr> {
         let mut sum: Option<Expr> = None;
@@ -511,7 +518,7 @@ impl<'a> Eager<'a> {
         &mut self,
         function: Function,
         argument: Option<Expr>,
-        of: &Aggregate,
+        (of, most): (&Aggregate, Option<u128>),
         made: &mut Vec<Aggregate>,
     ) -> Result<Expr> {
         let known = made
@@ -531,17 +538,7 @@ impl<'a> Eager<'a> {
         };
         let label = self.columns.info(of.id)?.label.clone();
         let mut info = Info::new(data_type, argument.is_some(), label);
-        // All rows behind all groups together are no more than rows of all sides.
-        let rows = self.sides.iter().fold(1_u64, |rows, side| {
-            rows.saturating_mul(match side.unique {
-                true => 1,
-                false => side.most.max(1),
-            })
-        });
-        info.most = match &argument {
-            None => Some(u128::from(rows)),
-            Some(argument) => self.summed(argument, rows),
-        };
+        info.most = most;
         let id = self.columns.add(info);
         made.push(Aggregate {
             id,

@@ -5,7 +5,7 @@ mod expressions;
 mod joins;
 mod release;
 
-use super::columns::{ColumnId, Columns};
+use super::columns::{ColumnId, Columns, used};
 use super::cut::Part;
 use super::{Aggregate, Function, Rel, SortKey};
 use crate::error::{Code, Error, Result};
@@ -419,9 +419,15 @@ impl Lower<'_> {
             };
             let want = match function {
                 AggregateKind::Sum => {
-                    let most = self.columns.info(aggregate.id)?.most;
+                    // Where the sum fits and every column does, what is between them may wrap.
+                    let narrow = |most: Option<u128>| most.is_some_and(|most| most < 1 << 63);
+                    let looks = aggregate.argument.iter().flat_map(used);
+                    let columns = self.columns;
+                    let fits = looks
+                        .into_iter()
+                        .all(|id| narrow(columns.magnitude(&id.expr())));
                     Want::Ring {
-                        wide: most.is_none_or(|most| most >= 1 << 63),
+                        wide: !(fits && narrow(self.columns.info(aggregate.id)?.most)),
                     }
                 }
                 AggregateKind::Any => match self.columns.info(aggregate.id)?.data_type {

@@ -28,11 +28,13 @@ impl Lower<'_> {
         if data_type == DataType::Boolean {
             return self.condition(of, expr);
         }
-        let wide = self
-            .columns
-            .magnitude(expr)
-            .is_none_or(|most| most >= 1 << 63)
-            || want == Want::Ring { wide: true };
+        let wide = match want {
+            Want::Ring { wide } => wide,
+            _ => self
+                .columns
+                .magnitude(expr)
+                .is_none_or(|most| most >= 1 << 63),
+        };
         let ring = Want::Ring { wide };
         match expr {
             Expr::Alias(alias) => self.expression(of, &alias.expr, want),
@@ -173,11 +175,13 @@ impl Lower<'_> {
         {
             return Ok(Expression::Null(own));
         }
-        let wide = matches!(want, Want::Ring { wide: true })
-            || self
+        let wide = match want {
+            Want::Ring { wide } => wide,
+            _ => self
                 .columns
                 .magnitude(expr)
-                .is_none_or(|most| most >= 1 << 62);
+                .is_none_or(|most| most >= 1 << 62),
+        };
         let made = self.expression(of, expr, want)?;
         self.at_scale(made, expr, own, wide)
     }
