@@ -11,7 +11,7 @@ use veilgate_federated::testing::tpch::{self, Split};
 #[test]
 fn tpch_over_processes() {
     let folder = tempfile::tempdir().unwrap();
-    let departments = tpch::departments(Split::Apart, 0.002, Leakage::None, true).unwrap();
+    let departments = tpch::departments(Split::Apart, 0.01, Leakage::None, true).unwrap();
     tpch::write(folder.path(), &departments).unwrap();
     let tables: Vec<(String, RecordBatch)> = departments
         .into_iter()
@@ -41,7 +41,7 @@ fn tpch_over_processes() {
 #[test]
 fn text_does_not_leave_where_no_rule_lets_it() {
     let folder = tempfile::tempdir().unwrap();
-    let departments = tpch::departments(Split::Default, 0.001, Leakage::Sizes, false).unwrap();
+    let departments = tpch::departments(Split::Default, 0.01, Leakage::Sizes, false).unwrap();
     tpch::write(folder.path(), &departments).unwrap();
     let sandbox = Sandbox::start(folder.path());
     let dir = sandbox.dir.to_string_lossy().into_owned();
