@@ -5,6 +5,7 @@
 
 use arrow::array::RecordBatch;
 use veilgate_federated::plan::explain::explain;
+use veilgate_federated::plan::{decode, encode};
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::Federation;
 use veilgate_federated::testing::tpch::{self, Split, clear, lines};
@@ -116,4 +117,27 @@ fn explain_is_as_blessed() {
         assert_eq!(have, want, "\n{have}\n\nis not as blessed:\n\n{want}");
     }
     assert_eq!(out.len(), blessed.len(), "queries were added or removed");
+}
+
+#[test]
+fn programs_are_read_without_trust() {
+    let folder = tempfile::tempdir().unwrap();
+    let departments = tpch::departments(Split::Apart, 0.01, Leakage::Sizes, true).unwrap();
+    let federation = Federation::new(folder.path(), departments).unwrap();
+    for number in 1..=22 {
+        let sql = tpch::query(number, Split::Apart).unwrap();
+        let plan = federation.plan(&sql, "bureau", None).unwrap().plan;
+        let bytes = encode(&plan);
+        assert_eq!(*decode(&bytes).unwrap().plan(), plan);
+        // Whatever is changed is another plan, or none; checking it neither panics nor hangs.
+        for change in 0..100_usize {
+            let mut other = bytes.clone();
+            let at = change.wrapping_mul(7_919) % other.len();
+            other[at] ^= u8::try_from(change % 255 + 1).unwrap();
+            if let Ok(read) = decode(&other) {
+                assert_ne!(*read.plan(), plan);
+                let _ = federation.check(read.plan(), "bureau");
+            }
+        }
+    }
 }

@@ -13,6 +13,7 @@
 //! | `filter` | predicates across departments |
 //! | `run` | the walk over the operators |
 //! | `aggregate` | groups, cells and unit counts; then the guards of [`crate::release`] |
+//! | `program` | instead of these three: the operators of a program |
 //!
 //! It must not know of SQL, policy, sockets or the clock; what it is given to run has been checked.
 

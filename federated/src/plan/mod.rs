@@ -1,7 +1,8 @@
 //! The joint plan: what the gateways agree to run, in types that cannot express anything else.
 //!
 //! A [`JointPlan`] can be checked without trusting who made it: decoding validates totally
-//! (`wire`), the digest is over canonical bytes, and every gateway runs its own flow check.
+//! (`wire`), the digest is over canonical bytes, and every gateway runs its own flow check. Its joint
+//! operators are either those of one guarded aggregate, or a [`program::Program`].
 
 use crate::schema::{Department, ScalarType};
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! SQL over `department.table` to a [`JointPlan`].
 //!
+//! One block of joins under one aggregate becomes a guarded plan (`block` to `release`); whatever is more
+//! becomes a program (`program`, `algebra`), where no rule asks for a threshold.
+//!
 //! | module | does |
 //! |---|---|
 //! | `sql` | parses and types the query against published schemas alone |
@@ -18,6 +21,8 @@
 //! | `release` | the final projection over released columns |
 //! | `cost` | rows, bytes and rounds |
 //! | `rows` | the refusal of raw rows |
+//! | `algebra` | relational algebra: what each owner does alone, and joint operators over the rest |
+//! | `program` | a plan of several steps: algebra, sizes, parties |
 //!
 //! Planning is deterministic and trusts nobody with anything: every gateway re-checks the plan with
 //! its own rules. It must not know of data, sockets, the clock or randomness.
