@@ -11,7 +11,7 @@
 //! | a group that is neither joined nor filtered by | `group_key` |
 //! | an aggregate | `aggregate(...)` |
 //! | ORDER BY, LIMIT | `sort_key` |
-//! | the release | `group_key` for the key of a group, `output` for a row's value, `aggregate(...)` for others |
+//! | the release | `group_key` for the key of a group that no join repeats afterwards, `output` for a row's value, `aggregate(...)` for others |
 //!
 //! A program has no thresholds yet: a department whose rules ask for more than one unit refuses it.
 
@@ -141,9 +141,17 @@ pub(super) fn examine(
     if !denials.is_empty() {
         return Ok((Vec::new(), denials));
     }
+    let relations = plan.fragments.iter().enumerate();
     Follow {
         values: &mut values,
         uses: &mut uses,
+        relations: relations
+            .map(|(position, fragment)| {
+                (0..fragment.columns.len())
+                    .map(|column| Program::variable_of(&plan.fragments, position, column))
+                    .collect()
+            })
+            .collect(),
     }
     .program(program);
     release(plan, program, me, &values, &mut uses)?;
@@ -222,12 +230,38 @@ fn own_fragment(
 struct Follow<'a> {
     values: &'a mut BTreeMap<Variable, Flow>,
     uses: &'a mut Uses,
+    /// The columns of each relation so far, or more.
+    relations: Vec<Vec<Variable>>,
 }
 
 impl Follow<'_> {
     fn program(&mut self, program: &Program) {
         for operator in &program.operators {
             self.operator(operator);
+            let mut columns: Vec<Variable> = Vec::new();
+            for input in operator.inputs() {
+                columns.extend(self.relations.get(input).into_iter().flatten());
+            }
+            match operator {
+                // A join repeats rows: what was the key of a group stands beside others' rows now.
+                Relational::Join {
+                    kind: JoinKind::Inner | JoinKind::Left | JoinKind::Full,
+                    ..
+                } => {
+                    for column in &columns {
+                        if let Some(value) = self.values.get_mut(column) {
+                            value.key = false;
+                        }
+                    }
+                }
+                Relational::Map { computed, .. } => columns.extend(computed.iter().map(|of| of.0)),
+                Relational::Group { aggregates, .. } => {
+                    columns.extend(aggregates.iter().map(|of| of.variable));
+                }
+                Relational::Union { columns: made, .. } => columns.extend(made),
+                _ => {}
+            }
+            self.relations.push(columns);
         }
     }
 

@@ -114,7 +114,7 @@ impl Rows {
         })
     }
 
-    /// Bit columns that can be compared, of one width for both sides, in the order of `on`.
+    /// Drops the columns that nobody looks at any more.
     fn retain(&mut self, needed: &BTreeSet<Variable>) {
         self.columns.retain(|variable, _| needed.contains(variable));
     }

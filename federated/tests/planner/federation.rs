@@ -339,7 +339,7 @@ pub(crate) fn text(planned: &Planned) -> String {
     for (index, operator) in plan.operators.iter().enumerate() {
         let _ = write!(out, "o{index} ");
         let _ = match operator {
-            Operator::Program(_) => unreachable!(),
+            Operator::Program(_) => writeln!(out, "program, see tests/golden/tpch.txt"),
             Operator::Input { fragment } => writeln!(out, "input f{fragment}"),
             Operator::Align {
                 fragments,

@@ -43,7 +43,7 @@ pub struct Flow {
     pub rows: BTreeSet<ColumnName>,
     /// Through aggregates, by these functions.
     pub aggregated: BTreeMap<ColumnName, BTreeSet<Through>>,
-    /// Whether groups are formed by it.
+    /// Whether groups are formed by it, and no join has repeated them since.
     pub key: bool,
 }
 
@@ -151,7 +151,7 @@ impl Local<'_> {
             LogicalPlan::Filter(filter) => {
                 let input = self.plan(&filter.input)?;
                 let value = self.value(&filter.predicate, &filter.input, &input)?;
-                self.steps.compared.push(value.clone());
+                self.steps.compared.push(value);
                 Ok(input)
             }
             LogicalPlan::Join(join) => {
@@ -173,10 +173,14 @@ impl Local<'_> {
                         .map_err(|_| NotAllowed::new("a join of two sides of one name"))?;
                     let find = |column: &Column| schema.maybe_index_of_column(column);
                     let value = self.walk(filter, &find, &both)?;
-                    self.steps.compared.push(value.clone());
+                    self.steps.compared.push(value);
                 }
                 Ok(match join.join_type {
-                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => both,
+                    JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
+                        // A join repeats rows: the key of a group stands beside others' rows now.
+                        both.iter_mut().for_each(|value| value.key = false);
+                        both
+                    }
                     JoinType::LeftSemi | JoinType::LeftAnti => left,
                     JoinType::RightSemi | JoinType::RightAnti => right,
                     _ => return Err(NotAllowed::new("a join of an unusual kind")),
