@@ -11,7 +11,7 @@
 //! | a group that is neither joined nor filtered by | `group_key` |
 //! | an aggregate | `aggregate(...)` |
 //! | ORDER BY, LIMIT | `sort_key` |
-//! | the release | `group_key` for the key of a group that no join repeats afterwards, `output` for a row's value, `aggregate(...)` for others |
+//! | the release | `group_key` for the key of a group, which no join on other columns repeats afterwards, `output` for a row's value, `aggregate(...)` for others |
 //!
 //! A program has no thresholds yet: a department whose rules ask for more than one unit refuses it.
 
@@ -243,12 +243,15 @@ impl Follow<'_> {
                 columns.extend(self.relations.get(input).into_iter().flatten());
             }
             match operator {
-                // A join repeats rows: what was the key of a group stands beside others' rows now.
+                // A join repeats rows: what was the key of a group stands beside others' rows now. What is
+                // joined on stays one: it is what the other side's rows are grouped by, as well.
                 Relational::Join {
                     kind: JoinKind::Inner | JoinKind::Left | JoinKind::Full,
+                    on,
                     ..
                 } => {
-                    for column in &columns {
+                    let joined = |column| on.iter().any(|(a, b)| *a == column || *b == column);
+                    for column in columns.iter().filter(|column| !joined(**column)) {
                         if let Some(value) = self.values.get_mut(column) {
                             value.key = false;
                         }
@@ -278,9 +281,9 @@ impl Follow<'_> {
                     self.uses.joined(&right, true);
                     // Equal columns are one from here on.
                     if *kind == JoinKind::Inner {
-                        for (variable, other) in [(*a, &right), (*b, &left)] {
-                            self.values.entry(variable).or_default().add(other);
-                        }
+                        let one = left.same(&right);
+                        self.values.insert(*a, one.clone());
+                        self.values.insert(*b, one);
                     }
                 }
             }

@@ -11,4 +11,5 @@ mod denied;
 mod explain;
 mod oracles;
 mod permitted;
+mod programs;
 mod wire;

@@ -11,7 +11,7 @@ use super::types::analysed;
 use crate::catalog::Published;
 use crate::schema::ScalarType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, JoinType};
+use datafusion::common::{Column, DFSchema, JoinType};
 use datafusion::logical_expr::expr::AggregateFunction as Call;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,7 @@ pub struct Flow {
     pub rows: BTreeSet<ColumnName>,
     /// Through aggregates, by these functions.
     pub aggregated: BTreeMap<ColumnName, BTreeSet<Through>>,
-    /// Whether groups are formed by it, and no join has repeated them since.
+    /// Whether groups are formed by it, and no join on other columns has repeated them since.
     pub key: bool,
 }
 
@@ -57,6 +57,17 @@ impl Flow {
                 .or_default()
                 .extend(functions);
         }
+    }
+
+    /// Two that a join makes equal.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> Self {
+        let nothing = |flow: &Self| flow.rows.is_empty() && flow.aggregated.is_empty();
+        let key = (self.key || nothing(self)) && (other.key || nothing(other));
+        let mut made = self.clone();
+        made.add(other);
+        made.key = key && !nothing(&made);
+        made
     }
 
     /// An aggregate of it.
@@ -157,7 +168,11 @@ impl Local<'_> {
             LogicalPlan::Join(join) => {
                 let left = self.plan(&join.left)?;
                 let right = self.plan(&join.right)?;
+                // The positions of what is joined on.
+                let mut on: BTreeSet<usize> = BTreeSet::new();
                 for (a, b) in &join.on {
+                    on.extend(position(a, join.left.schema()));
+                    on.extend(position(b, join.right.schema()).map(|at| left.len() + at));
                     let a = self.value(a, &join.left, &left)?;
                     let b = self.value(b, &join.right, &right)?;
                     self.steps.joined.push(a);
@@ -177,8 +192,11 @@ impl Local<'_> {
                 }
                 Ok(match join.join_type {
                     JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => {
-                        // A join repeats rows: the key of a group stands beside others' rows now.
-                        both.iter_mut().for_each(|value| value.key = false);
+                        // A join repeats rows: the key of a group stands beside others' rows now, but
+                        // for what is joined on.
+                        for (at, value) in both.iter_mut().enumerate() {
+                            value.key &= on.contains(&at);
+                        }
                         both
                     }
                     JoinType::LeftSemi | JoinType::LeftAnti => left,
@@ -332,6 +350,14 @@ impl Local<'_> {
             self.steps.compared.push(made.clone());
         }
         Ok(made)
+    }
+}
+
+/// Which column of a schema an expression is, if it is one.
+fn position(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+    match unaliased(expr) {
+        Expr::Column(column) => schema.maybe_index_of_column(column),
+        _ => None,
     }
 }
 
