@@ -4,6 +4,7 @@
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
+use crate::ring::Ring;
 use crate::share::{Arith, BitColumn};
 
 /// A shared column.
@@ -87,6 +88,29 @@ impl Column {
         }
     }
 
+    /// The first row in each of `rows` rows. Local.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a column without rows.
+    pub fn repeated(&self, rows: usize) -> Result<Self> {
+        fn number<T: Ring>(x: &Arith<T>, rows: usize) -> Result<Arith<T>> {
+            let (a, b) = x.components();
+            let of = |words: &[T]| vec![words.first().copied().unwrap_or_default(); rows];
+            Arith::from_components(of(a), of(b))
+        }
+        if self.rows() == 0 {
+            return Err(Error::InvalidInput {
+                operator: "repeated",
+                what: "a column without rows".into(),
+            });
+        }
+        Ok(match self {
+            Self::Bits(c) => Self::Bits(c.slice(0, 1).repeated(rows)),
+            Self::Arith64(c) => Self::Arith64(number(c, rows)?),
+            Self::Arith128(c) => Self::Arith128(number(c, rows)?),
+        })
+    }
+
     /// The first `rows` rows, zero rows added where there are fewer.
     #[must_use]
     pub fn resized(self, rows: usize) -> Self {
@@ -154,6 +178,49 @@ impl SharedTable {
                 .zip(&other.columns)
                 .map(|(a, b)| a.followed_by(operator, b))
                 .collect::<Result<_>>()?,
+        })
+    }
+
+    /// The rows of `left` beside those of `right`, every pair, row after row of `right`. Local.
+    ///
+    /// # Errors
+    /// `InvalidInput` for columns of different lengths.
+    pub fn every_pair(left: &Self, right: &Self) -> Result<(Self, Self)> {
+        let (rows, few) = (left.rows(), right.rows());
+        if few == 0 {
+            return Ok((left.slice(0, 0), right.clone()));
+        }
+        let mut each = Vec::with_capacity(few);
+        for row in 0..few {
+            let one = right.slice(row, 1);
+            let columns = one.columns.iter().map(|column| column.repeated(rows));
+            each.push(Self {
+                columns: columns.collect::<Result<_>>()?,
+                valid: one.valid.repeated(rows),
+            });
+        }
+        Ok((
+            Self::one_after_another(vec![left.clone(); few])?,
+            Self::one_after_another(each)?,
+        ))
+    }
+
+    /// Neighbours first, so that a row is copied a logarithmic number of times.
+    fn one_after_another(mut tables: Vec<Self>) -> Result<Self> {
+        while tables.len() > 1 {
+            let mut halved = Vec::with_capacity(tables.len().div_ceil(2));
+            let mut rest = tables.into_iter();
+            while let Some(first) = rest.next() {
+                halved.push(match rest.next() {
+                    Some(second) => first.followed_by("every_pair", &second)?,
+                    None => first,
+                });
+            }
+            tables = halved;
+        }
+        tables.pop().ok_or_else(|| Error::InvalidInput {
+            operator: "every_pair",
+            what: "no table".into(),
         })
     }
 

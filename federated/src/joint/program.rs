@@ -21,7 +21,7 @@ use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::compact::compact;
 use veilgate_mpc::oblivious::order::{OrderKey as Order, encode};
 use veilgate_mpc::oblivious::sort::top_k;
-use veilgate_mpc::share::{Arith, BitColumn};
+use veilgate_mpc::share::BitColumn;
 use veilgate_mpc::table::{Column, SharedTable};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -165,9 +165,9 @@ impl<'a> Runner<'a> {
                     let (left, right) = (take(*left)?, take(*right)?);
                     self.join(ctx, &step, *kind, left, right, on, *matched, keep)?
                 }
-                Relational::Beside { left, one } => {
-                    let (left, one) = (take(*left)?, take(*one)?);
-                    beside(ctx, &step, left, one)?
+                Relational::Beside { left, right, most } => {
+                    let (left, right) = (take(*left)?, take(*right)?);
+                    beside(ctx, &step, left, right, *most)?
                 }
                 Relational::Filter { input, condition } => {
                     let mut rows = take(*input)?;
@@ -378,38 +378,23 @@ fn followed(a: Cells, b: &Cells) -> Result<Cells> {
     Ok(Cells { parts, null })
 }
 
-/// Every row of `left` beside the one of `one`. Local but for its validity.
-fn beside(ctx: &mut Context, step: &Step, left: Rows, one: Rows) -> Result<Rows> {
-    let rows = left.rows();
-    let mut made = left;
-    let repeated = |column: &Column| match column {
-        Column::Bits(bits) => Column::Bits(bits.slice(0, 1).repeated(rows)),
-        Column::Arith64(x) => Column::Arith64(repeated_number(x, rows)),
-        Column::Arith128(x) => Column::Arith128(repeated_number(x, rows)),
-    };
-    if one.rows() == 0 {
-        made.valid = BitColumn::zeros(1, rows);
-    } else {
-        let valid = one.valid.slice(0, 1).repeated(rows);
-        made.valid = and(ctx, &step.narrow("valid"), &made.valid, &valid)?;
+/// Every row of `left` beside every row of `right`, which has few. Local but for its validity.
+fn beside(ctx: &mut Context, step: &Step, left: Rows, right: Rows, most: u64) -> Result<Rows> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let (left, mut right) = (left.flat(), right.flat());
+    if right.table.valid.rows() > most {
+        right.table = compact(ctx, &step.narrow("few"), &right.table, most)?;
     }
-    for (variable, cells) in one.columns {
-        let cells = match one.valid.rows() {
-            0 => cells,
-            _ => Cells {
-                parts: cells.parts.iter().map(repeated).collect(),
-                null: cells.null.map(|null| null.slice(0, 1).repeated(rows)),
-            },
-        };
-        made.columns.insert(variable, cells);
-    }
-    Ok(made)
-}
-
-fn repeated_number<T: veilgate_mpc::ring::Ring>(x: &Arith<T>, rows: usize) -> Arith<T> {
-    let (a, b) = x.components();
-    let of = |words: &[T]| vec![words.first().copied().unwrap_or_default(); rows];
-    Arith::from_components(of(a), of(b)).unwrap_or_else(|_| Arith::zeros(rows))
+    let (mut table, each) = SharedTable::every_pair(&left.table, &right.table)?;
+    table.valid = and(ctx, &step.narrow("valid"), &table.valid, &each.valid)?;
+    let offset = table.columns.len();
+    table.columns.extend(each.columns);
+    let moved = right.places.into_iter();
+    let mut places = left.places;
+    places.extend(moved.map(|(variable, first, parts, null)| {
+        (variable, first + offset, parts, null.map(|at| at + offset))
+    }));
+    Rows::of(table, &places)
 }
 
 /// The number where a flag is set, else zero.

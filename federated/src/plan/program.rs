@@ -11,7 +11,7 @@ mod types;
 use super::{Comparator, Encoding, FragmentIndex};
 use crate::schema::ScalarType;
 
-pub(crate) use types::{CHUNK_BYTES, TEXT_CHUNK, Types, chunks, code_bits, scale};
+pub(crate) use types::{CHUNK_BYTES, MAX_BESIDE, TEXT_CHUNK, Types, chunks, code_bits, scale};
 
 /// A column of a program. The columns of the fragments come first, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,12 +46,14 @@ pub enum Relational {
         /// Of a left join: whether a row has a partner.
         matched: Option<Variable>,
     },
-    /// Every row beside the one of a relation that has at most one.
+    /// Every row beside every row of a relation of few.
     Beside {
         /// The rows.
         left: ProgramRelation,
-        /// The relation of at most one row.
-        one: ProgramRelation,
+        /// The relation of few rows.
+        right: ProgramRelation,
+        /// A public bound on its rows.
+        most: u64,
     },
     /// The rows where a condition is true.
     Filter {
@@ -221,7 +223,7 @@ pub enum Expression {
         /// How many; the plan declares that the number fits.
         width: u32,
     },
-    /// The quotient of two numbers, truncated at the scale of the result; NULL of a divisor of zero.
+    /// The quotient of two numbers, truncated at the scale of the result.
     Quotient {
         /// The dividend.
         left: Box<Expression>,
@@ -229,6 +231,9 @@ pub enum Expression {
         right: Box<Expression>,
         /// The type of the result.
         data_type: ScalarType,
+        /// Whether a divisor of zero, in a row that is there, ends the query; that it does is one bit which
+        /// is opened. Else its quotient is NULL.
+        checked: bool,
     },
     /// The first result whose condition is true.
     Case {
@@ -267,7 +272,7 @@ impl Relational {
     pub fn inputs(&self) -> Vec<ProgramRelation> {
         match self {
             Self::Join { left, right, .. } => vec![*left, *right],
-            Self::Beside { left, one } => vec![*left, *one],
+            Self::Beside { left, right, .. } => vec![*left, *right],
             Self::Filter { input, .. }
             | Self::Map { input, .. }
             | Self::Group { input, .. }

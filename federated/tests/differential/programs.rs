@@ -2,6 +2,8 @@
 //! expressions over several departments, DISTINCT, UNION ALL, ORDER BY with LIMIT. All rules have k = 1
 //! and allow raw output, so that the answer is the engine's own.
 
+mod subqueries;
+
 use crate::data::{Dice, RandomTable, Shape};
 use crate::oracle::{Oracle, rows};
 use crate::{Tally, departments_of, setting};
@@ -167,17 +169,9 @@ impl Maker<'_> {
     fn number(&mut self, sources: &[Source]) -> String {
         let a = self.dice.pick(sources).clone();
         let b = self.dice.pick(sources).clone();
-        let small = |of: &Source| -> Vec<String> {
-            let ends = [".x", ".sx", ".n", ".high", ".days"];
-            let found = of.numbers.iter();
-            found
-                .filter(|name| ends.iter().any(|end| name.ends_with(end)))
-                .cloned()
-                .collect()
-        };
-        let (x, y) = (small(&a), small(&b));
-        let (x, y) = (self.dice.pick(&x).clone(), self.dice.pick(&y).clone());
-        match self.dice.index(8) {
+        let (x, y) = (self.small(&a), self.small(&b));
+        match self.dice.index(9) {
+            6 => self.quotient(sources),
             0 => format!("{x} * {y}"),
             1 => format!("{x} + {y} - 1"),
             2 => {
@@ -256,20 +250,17 @@ impl Maker<'_> {
             from += &format!(" {word} {text} ON {on}");
             sources.push(source);
         }
-        if self.dice.chance(30) {
+        if self.dice.chance(8) {
+            let alias = self.alias();
             let department = self.table().department.clone();
-            let key = self.dice.pick(&sources).key.clone();
-            let inner = Source::of_table("e");
-            let condition = self.condition_on(&inner);
-            let not = *self.dice.pick(&["", "NOT "]);
-            conditions.push(match self.dice.chance(60) {
-                true => format!(
-                    "{not}EXISTS (SELECT 1 FROM {department}.t e WHERE e.id = {key} AND {condition})"
-                ),
-                false => {
-                    format!("{key} IN (SELECT e.id FROM {department}.t e WHERE {condition})")
-                }
-            });
+            from += &format!(" CROSS JOIN {department}.t {alias}");
+            sources.push(Source::of_table(&alias));
+            let condition = self.condition(&sources);
+            conditions.push(condition);
+        }
+        if self.dice.chance(35) {
+            let condition = self.subquery(&sources);
+            conditions.push(condition);
         }
         if self.dice.chance(20) {
             let department = self.table().department.clone();

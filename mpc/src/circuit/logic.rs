@@ -6,6 +6,7 @@ use super::{one_bit, same_rows, same_shape};
 use crate::context::Context;
 use crate::error::Result;
 use crate::net::Step;
+use crate::open::reveal_one_declared_bit;
 use crate::share::BitColumn;
 
 /// Bit-wise AND. `width` bits, 1 round.
@@ -167,6 +168,15 @@ pub fn equal_public(
 fn any_bit(ctx: &mut Context, step: &Step, x: &BitColumn) -> Result<BitColumn> {
     let none = all_bits(ctx, step, x.clone().not(ctx.role()))?;
     Ok(none.not(ctx.role()))
+}
+
+/// Opens whether a flag is set in any row: one bit, whose opening the plan declares.
+///
+/// # Errors
+/// `InvalidInput` for a flag of more than one bit; those of the link.
+pub fn any_row_declared(ctx: &mut Context, step: &Step, flag: &BitColumn) -> Result<bool> {
+    let any = any_row(ctx, &step.narrow("any"), flag)?;
+    reveal_one_declared_bit(ctx, &step.narrow("open"), &any)
 }
 
 /// Whether a flag is set in any row, as one row. About 1 bit, `ceil(log2 rows)` rounds.

@@ -18,7 +18,9 @@ mod pieces;
 pub use adder::{a2b, add, b2a, greater_equal_public, negate, subtract};
 pub use compare::less_than;
 pub use convert::{bit_to_arith, bit_to_arith64, bit_to_arith128};
-pub use logic::{and, and_mask, any_row, equal, equal_public, not, or, select, xor};
+pub use logic::{
+    and, and_mask, any_row, any_row_declared, equal, equal_public, not, or, select, xor,
+};
 pub use multiply::{clear_rows, inner_product, inner_products, multiply, multiply_by_flag, sum};
 
 pub(crate) use compare::{Comparison, Operand, Side, picoseconds};

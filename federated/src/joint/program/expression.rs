@@ -2,11 +2,13 @@
 
 use super::convert::{self, Number};
 use super::{Cells, Result, Rows, Runner, internal, times_flag};
+use crate::error::{Code, Error};
 use crate::plan::program::{Expression, Operation, Value, scale};
 use crate::plan::{Comparator, Encoding};
 use crate::schema::ScalarType;
+use std::borrow::Cow;
 use veilgate_mpc::circuit::division::divide;
-use veilgate_mpc::circuit::{and, equal, less_than, multiply, not, or, select};
+use veilgate_mpc::circuit::{and, any_row_declared, equal, less_than, multiply, not, or, select};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::ring::Ring;
@@ -152,7 +154,8 @@ impl Runner<'_> {
                 left,
                 right,
                 data_type,
-            } => self.quotient(ctx, step, input, rows, left, right, *data_type)?,
+                checked,
+            } => self.quotient(ctx, step, input, rows, (left, right), *data_type, *checked)?,
             Expression::Case { when, otherwise } => {
                 self.case(ctx, step, input, rows, expression, when, otherwise)?
             }
@@ -261,9 +264,9 @@ impl Runner<'_> {
         step: &Step,
         input: usize,
         rows: &Rows,
-        left: &Expression,
-        right: &Expression,
+        (left, right): (&Expression, &Expression),
         data_type: ScalarType,
+        checked: bool,
     ) -> Result<Cells> {
         let a = self.evaluate(ctx, &step.narrow("left"), input, rows, left)?;
         let b = self.evaluate(ctx, &step.narrow("right"), input, rows, right)?;
@@ -285,12 +288,32 @@ impl Runner<'_> {
         let y = y.extended(x.width(), convert::signed(&right_of));
         let quotient = divide(ctx, &step.narrow("divide"), &x, &y, true)?;
         let null = either(ctx, &step.narrow("null"), a.null, b.null)?;
-        let null = either(
-            ctx,
-            &step.narrow("by_zero"),
-            null,
-            Some(quotient.by_zero.clone()),
-        )?;
+        let null = match checked {
+            true => {
+                let here = step.narrow("by_zero");
+                let there = match &null {
+                    None => rows.valid.clone(),
+                    Some(null) => {
+                        let known = not(ctx, null);
+                        and(ctx, &here.narrow("known"), &rows.valid, &known)?
+                    }
+                };
+                let zero = and(ctx, &here.narrow("zero"), &quotient.by_zero, &there)?;
+                if any_row_declared(ctx, &here, &zero)? {
+                    return Err(Error::new(
+                        Code::Overflow,
+                        "a division by zero across departments: divide by NULLIF(x, 0), or keep \
+                         zeros out with WHERE or CASE",
+                    )
+                    .into());
+                }
+                null
+            }
+            false => {
+                let by_zero = Some(quotient.by_zero.clone());
+                either(ctx, &step.narrow("by_zero"), null, by_zero)?
+            }
+        };
         let value = match &null {
             None => quotient.quotient,
             Some(null) => {
@@ -316,22 +339,46 @@ impl Runner<'_> {
         otherwise: &Expression,
     ) -> Result<Cells> {
         let due = self.value(input, whole)?;
-        let mut made = self.branch(ctx, &step.narrow("else"), input, rows, otherwise, &due)?;
-        for (at, (condition, result)) in when.iter().enumerate().rev() {
+        // A division is looked at for zero only in the rows that come to it.
+        let results = when.iter().map(|(_, result)| result);
+        let divides = results.chain([otherwise]).any(divides);
+        let mut open = rows.valid.clone();
+        let mut come = Vec::new();
+        let mut holds = Vec::new();
+        for (at, (condition, _)) in when.iter().enumerate() {
             let here = step.at("when", at);
-            let holds = self.is_true(ctx, &here.narrow("if"), input, rows, condition)?;
-            let of = self.branch(ctx, &here.narrow("then"), input, rows, result, &due)?;
+            let of = self.is_true(ctx, &here.narrow("if"), input, rows, condition)?;
+            if divides {
+                come.push(and(ctx, &here.narrow("comes"), &open, &of)?);
+                let not_here = not(ctx, &of);
+                open = and(ctx, &here.narrow("open"), &open, &not_here)?;
+            }
+            holds.push(of);
+        }
+        let among = |valid: Option<&BitColumn>| match valid.filter(|_| divides) {
+            None => Cow::Borrowed(rows),
+            Some(valid) => Cow::Owned(Rows {
+                valid: valid.clone(),
+                ..rows.clone()
+            }),
+        };
+        let here = step.narrow("else");
+        let mut made = self.branch(ctx, &here, input, &among(Some(&open)), otherwise, &due)?;
+        for (at, ((_, result), holds)) in when.iter().zip(&holds).enumerate().rev() {
+            let here = step.at("when", at);
+            let among = among(come.get(at));
+            let of = self.branch(ctx, &here.narrow("then"), input, &among, result, &due)?;
             let null = match (of.null, made.null) {
                 (None, None) => None,
                 (a, b) => {
                     let none = || BitColumn::zeros(1, holds.rows());
                     let (a, b) = (a.unwrap_or_else(none), b.unwrap_or_else(none));
-                    Some(select(ctx, &here.narrow("null"), &holds, &a, &b)?)
+                    Some(select(ctx, &here.narrow("null"), holds, &a, &b)?)
                 }
             };
             let mut parts = Vec::new();
             for (part, (a, b)) in of.parts.iter().zip(&made.parts).enumerate() {
-                parts.push(choose(ctx, &here.at("select", part), &holds, a, b)?);
+                parts.push(choose(ctx, &here.at("select", part), holds, a, b)?);
             }
             made = Cells { parts, null };
         }
@@ -388,6 +435,29 @@ impl Runner<'_> {
             parts: vec![column],
             null: of.null,
         })
+    }
+}
+
+/// Whether an expression divides by what may be zero.
+fn divides(of: &Expression) -> bool {
+    match of {
+        Expression::Quotient { checked: true, .. } => true,
+        Expression::Column(_)
+        | Expression::Number { .. }
+        | Expression::Text { .. }
+        | Expression::Null(_) => false,
+        Expression::Not(inner)
+        | Expression::IsNull(inner)
+        | Expression::Rescale { input: inner, .. }
+        | Expression::Bits { input: inner, .. } => divides(inner),
+        Expression::All(parts) | Expression::Any(parts) => parts.iter().any(divides),
+        Expression::Compare { left, right, .. }
+        | Expression::Arithmetic { left, right, .. }
+        | Expression::Quotient { left, right, .. } => divides(left) || divides(right),
+        Expression::Case { when, otherwise } => {
+            let mut all = when.iter().flat_map(|(condition, of)| [condition, of]);
+            all.any(divides) || divides(otherwise)
+        }
     }
 }
 

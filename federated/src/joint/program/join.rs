@@ -2,7 +2,7 @@
 
 use super::super::blame::Failure;
 use super::{Cells, Result, Rows, Runner, convert};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::plan::program::{JoinKind, Program, Relational, Variable, code_bits};
 use crate::plan::{Encoding, JointPlan};
 use std::collections::BTreeSet;
@@ -12,6 +12,9 @@ use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::join::{Kind, Matches, Side};
 use veilgate_mpc::share::BitColumn;
 use veilgate_mpc::table::{Column, SharedTable};
+
+/// The most rows that joins without equal columns make.
+const MAX_ROWS: usize = 1 << 24;
 
 impl Runner<'_> {
     #[allow(clippy::too_many_arguments)] // what a join is made of
@@ -226,9 +229,24 @@ pub(in crate::joint) fn joining(
                     of(*left)
                 }
             }
-            Relational::Beside { left: input, .. }
-            | Relational::Filter { input, .. }
-            | Relational::Map { input, .. } => of(*input),
+            Relational::Beside {
+                left,
+                right,
+                most: few,
+            } => {
+                let few = usize::try_from(*few).unwrap_or(usize::MAX);
+                let made = of(*left).saturating_mul(of(*right).min(few).max(1));
+                if made > MAX_ROWS {
+                    return Err(Error::new(
+                        Code::LimitExceeded,
+                        format!(
+                            "a join without equal columns would make more than {MAX_ROWS} rows"
+                        ),
+                    ));
+                }
+                made
+            }
+            Relational::Filter { input, .. } | Relational::Map { input, .. } => of(*input),
             Relational::Group { input, most, .. } => {
                 of(*input).min(usize::try_from(*most).unwrap_or(usize::MAX))
             }

@@ -308,7 +308,7 @@ impl Names<'_> {
             }
             Op::Divide | Op::Modulo => {
                 // A divisor that depends on data would tell about it by failing.
-                if !self.released && !is_positive_number(right) {
+                if !self.released && !is_positive_number(right) && !is_never_zero(right) {
                     return Err(NotAllowed {
                         construct: "division by anything but a positive literal".to_owned(),
                         column: b.columns.first().cloned(),
@@ -520,6 +520,27 @@ fn is_small(expr: &Expr) -> bool {
 }
 
 /// A divisor that never fails. The least integer divided by -1 would.
+/// Whether an expression is NULLIF(..., 0), which is never zero.
+fn is_never_zero(expr: &Expr) -> bool {
+    let Expr::Function(call) = expr else {
+        return false;
+    };
+    let FunctionArguments::List(list) = &call.args else {
+        return false;
+    };
+    let name = call.name.to_string();
+    let zero = match list.args.as_slice() {
+        [
+            _,
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))),
+        ] => {
+            matches!(&value.value, Value::Number(text, _) if text.parse() == Ok(0_u64))
+        }
+        _ => false,
+    };
+    name.eq_ignore_ascii_case("nullif") && zero
+}
+
 fn is_positive_number(expr: &Expr) -> bool {
     matches!(expr, Expr::Value(_))
         && number(expr).is_some_and(|text| text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)))

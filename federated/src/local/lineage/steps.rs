@@ -309,6 +309,31 @@ impl Local<'_> {
         if plain {
             return Ok(made);
         }
+        if let Expr::InSubquery(of) = unaliased(expr) {
+            let mut value = self.walk(&of.expr, find, values)?;
+            self.steps.joined.push(value.clone());
+            for inner in self.plan(&of.subquery.subquery)? {
+                self.steps.joined.push(inner.clone());
+                value.add(&inner);
+            }
+            value.key = false;
+            return Ok(value);
+        }
+        if let Expr::BinaryExpr(both) = expr
+            && both.op == Operator::And
+        {
+            // Part by part, left to right: chains are long.
+            let mut value = Flow::default();
+            let mut rest = expr;
+            while let Expr::BinaryExpr(both) = rest
+                && both.op == Operator::And
+            {
+                value.add(&self.walk(&both.right, find, values)?);
+                rest = &both.left;
+            }
+            value.add(&self.walk(rest, find, values)?);
+            return Ok(value);
+        }
         let mut failure = None;
         let mut decides = false;
         let walked = expr.apply(|node| {

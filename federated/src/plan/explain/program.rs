@@ -94,10 +94,14 @@ impl Names {
                     pairs.join(" AND ")
                 )
             }
-            Relational::Beside { left, one } => format!(
-                "every row of {} beside the one of {}",
+            Relational::Beside { left, right, most } => format!(
+                "every row of {} beside {} of {}",
                 self.relation(*left),
-                self.relation(*one)
+                match most {
+                    1 => "the one".to_owned(),
+                    most => format!("each of at most {most}"),
+                },
+                self.relation(*right)
             ),
             Relational::Filter { input, condition } => format!(
                 "filter of {} where {}",

@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 128;
 const MAX_NODES: usize = 20_000;
 const MAX_KEYS: usize = 64;
 
+/// The most rows that stand beside every row of another relation.
+pub(crate) const MAX_BESIDE: u64 = 1_000;
+
 /// Bytes of one shared column of a text that travels in several.
 pub(crate) const CHUNK_BYTES: u32 = 31;
 /// The most bytes of a text that is one shared column, with its length.
@@ -153,9 +156,13 @@ impl Types {
                 on,
                 matched,
             } => self.join(*kind, *left, *right, on, *matched),
-            Relational::Beside { left, one } => {
+            Relational::Beside { left, right, most } => {
+                ensure(
+                    (1..=MAX_BESIDE).contains(most),
+                    "every row beside none, or too many",
+                )?;
                 let mut columns = self.relations[*left].clone();
-                columns.extend(&self.relations[*one]);
+                columns.extend(&self.relations[*right]);
                 Ok(columns)
             }
             Relational::Filter { input, condition } => {
@@ -479,9 +486,11 @@ impl Types {
                 left,
                 right,
                 data_type,
+                checked,
             } => {
                 let a = self.expression(input, left, depth)?;
                 let b = self.expression(input, right, depth)?;
+                let nullable = !checked || a.nullable || b.nullable;
                 let scales = (scale(a.data_type), scale(b.data_type), scale(*data_type));
                 let (Some(a), Some(b), Some(of)) = scales else {
                     return Err(refusal("division of what is no number"));
@@ -489,7 +498,7 @@ impl Types {
                 ensure(of + b >= a, "a quotient that loses digits")?;
                 Ok(Value {
                     data_type: *data_type,
-                    nullable: true,
+                    nullable,
                     form: Encoding::Bits(128),
                 })
             }

@@ -43,9 +43,10 @@ fn operator(operator: &Relational) -> pb::Relational {
             right_on: on.iter().map(|(_, b)| b.0).collect(),
             matched: optional(*matched),
         }),
-        Relational::Beside { left, one } => Kind::Beside(pb::Beside {
+        Relational::Beside { left, right, most } => Kind::Beside(pb::Beside {
             left: number(*left),
-            one: number(*one),
+            right: number(*right),
+            most: *most,
         }),
         Relational::Filter { input, condition } => Kind::Filter(pb::RelationalFilter {
             input: number(*input),
@@ -205,10 +206,12 @@ fn expression(of: &Expression) -> pb::Expression {
             left,
             right,
             data_type,
+            checked,
         } => Kind::Quotient(Box::new(pb::Quotient {
             left: boxed(left),
             right: boxed(right),
             r#type: Some(from_scalar(*data_type)),
+            checked: *checked,
         })),
         Expression::Case { when, otherwise } => Kind::Case(Box::new(pb::Case {
             when: when
@@ -270,7 +273,8 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
         }
         Kind::Beside(beside) => Relational::Beside {
             left: index(beside.left),
-            one: index(beside.one),
+            right: index(beside.right),
+            most: beside.most,
         },
         Kind::Filter(filter) => Relational::Filter {
             input: index(filter.input),
@@ -392,6 +396,7 @@ fn read_expression(of: pb::Expression) -> Result<Expression> {
             left: inner(quotient.left)?,
             right: inner(quotient.right)?,
             data_type: to_scalar(quotient.r#type)?,
+            checked: quotient.checked,
         },
         Kind::Case(case) => Expression::Case {
             when: all(case.when, |when| {

@@ -64,9 +64,28 @@ impl Cutter<'_> {
             };
         }
         if rel.owner().is_some() && !self.opens(&rel, wanted) {
-            return self.part(rel, wanted);
+            return match rel {
+                Rel::Block(block) => self.floats_above(block, wanted),
+                rel => self.part(rel, wanted),
+            };
         }
         self.above(rel, wanted)
+    }
+
+    /// A fragment; floating point that it would hand over is formed above it.
+    fn floats_above(&mut self, block: Block, wanted: &BTreeSet<ColumnId>) -> Rel {
+        let mut below = wanted.clone();
+        let mut computed = Vec::new();
+        for (id, expr) in block.computed.iter().rev() {
+            let float = |info: &Info| info.data_type == DataType::Float64;
+            if below.contains(id) && self.columns.info(*id).is_ok_and(float) {
+                below.remove(id);
+                below.extend(used(expr));
+                computed.push((*id, expr.clone()));
+            }
+        }
+        computed.reverse();
+        self.part(Rel::Block(block), &below).computing(computed)
     }
 
     /// A fragment.

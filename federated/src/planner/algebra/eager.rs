@@ -10,6 +10,7 @@ mod sides;
 
 use super::build::{crosses, one};
 use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
+use super::exists::reduced;
 use super::functions::quotient;
 use super::{Aggregate, Block, Function, JoinKind, Rel};
 use crate::error::Result;
@@ -41,9 +42,9 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
         } => {
             let left = eager(*left, columns)?;
             let right = eager(*right, columns)?;
-            let right = match kind {
-                JoinKind::Semi | JoinKind::Anti => once(right, &on, &conditions),
-                _ => right,
+            let (right, conditions) = match kind {
+                JoinKind::Semi | JoinKind::Anti => once(right, &on, conditions, columns)?,
+                _ => (right, conditions),
             };
             Rel::Join {
                 kind,
@@ -90,17 +91,18 @@ fn each(inputs: Vec<Rel>, columns: &mut Columns) -> Result<Vec<Rel>> {
 }
 
 /// The right side of a semi or anti join: a row for each key is enough.
-fn once(right: Rel, on: &[(ColumnId, ColumnId)], conditions: &[Expr]) -> Rel {
-    let own: BTreeSet<ColumnId> = right.columns().into_iter().collect();
-    let mut keys: BTreeSet<ColumnId> = on.iter().map(|(_, b)| *b).collect();
-    keys.extend(used_by(conditions).intersection(&own));
-    if right.owner().is_none() || right.unique_on(&keys) {
-        return right;
+fn once(
+    right: Rel,
+    on: &[(ColumnId, ColumnId)],
+    conditions: Vec<Expr>,
+    columns: &mut Columns,
+) -> Result<(Rel, Vec<Expr>)> {
+    if right.owner().is_none() && conditions.is_empty() {
+        return Ok((right, conditions));
     }
-    Rel::Group {
-        input: Box::new(right),
-        keys: keys.into_iter().collect(),
-        aggregates: Vec::new(),
+    match reduced(right.clone(), on, conditions.clone(), columns)? {
+        Some(reduced) => Ok(reduced),
+        None => Ok((right, conditions)),
     }
 }
 
@@ -323,6 +325,11 @@ impl<'a> Eager<'a> {
         for (side, (rel, _)) in self.sides.iter_mut().zip(&rels) {
             side.keys = looked.intersection(&side.columns).copied().collect();
             side.groups = rel.owner().is_some() && !rel.unique_on(&side.keys);
+        }
+        for side in 0..self.sides.len() {
+            if self.sides[side].groups && self.sides[side].keys.is_empty() {
+                self.weight(side)?;
+            }
         }
         Ok(())
     }
@@ -568,11 +575,17 @@ impl<'a> Eager<'a> {
                     next += 1;
                     match side {
                         None => rel,
-                        Some(side) if side.groups => Rel::Group {
-                            input: Box::new(rel),
-                            keys: side.keys.iter().copied().collect(),
-                            aggregates: std::mem::take(&mut side.partial),
-                        },
+                        Some(side) if side.groups => {
+                            let grouped = Rel::Group {
+                                input: Box::new(rel),
+                                keys: side.keys.iter().copied().collect(),
+                                aggregates: std::mem::take(&mut side.partial),
+                            };
+                            // The one group of no keys is there without a row, too.
+                            let some = side.weight.filter(|_| side.keys.is_empty());
+                            let some = some.map(|id| binary(id.expr(), Operator::Gt, integer(0)));
+                            grouped.filtered(some.into_iter().collect())
+                        }
                         Some(side) => rel.computing(std::mem::take(&mut side.computed)),
                     }
                 })

@@ -69,7 +69,7 @@ pub(in crate::planner) fn lower(
         equal: super::keys::classes(&pairs),
         tag_bits,
     };
-    let (rel, release) = release::peel(cut.rel, output)?;
+    let (rel, release) = release::peel(cut.rel, output, columns)?;
     let relation = lower.rel(&rel)?;
     let mut opened = Vec::new();
     for id in &release.opened {
@@ -504,8 +504,13 @@ impl Lower<'_> {
         let mut list = Vec::new();
         let mut by = Vec::new();
         for key in keys {
-            let expression = self.expression(&input, &key.expr, Want::Bits)?;
-            let expression = self.in_form(expression, &key.expr, Want::Bits)?;
+            let expression = match self.average_in_order(&input, &key.expr)? {
+                Some(expression) => expression,
+                None => {
+                    let expression = self.expression(&input, &key.expr, Want::Bits)?;
+                    self.in_form(expression, &key.expr, Want::Bits)?
+                }
+            };
             let variable = match expression {
                 Expression::Column(variable) => variable,
                 other => {

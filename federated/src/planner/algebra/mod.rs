@@ -12,6 +12,7 @@ mod build;
 mod columns;
 mod cut;
 mod eager;
+mod exists;
 mod functions;
 mod keys;
 mod localise;

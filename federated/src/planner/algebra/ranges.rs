@@ -38,6 +38,7 @@ impl Columns {
                     self.scaled(left, to)?.checked_add(self.scaled(right, to)?)
                 }
                 Operator::Multiply => self.magnitude(left)?.checked_mul(self.magnitude(right)?),
+                Operator::Divide => self.magnitude_of_quotient(left, right, data_type),
                 _ => None,
             },
             Expr::Case(case) => {
@@ -53,6 +54,20 @@ impl Columns {
             Expr::ScalarFunction(call) if call.func.name() == "date_part" => Some(DATE_PART),
             _ => None,
         }
+    }
+
+    /// A bound on the absolute value of a quotient, before it is divided: no divisor is less than a unit of
+    /// its last digit.
+    pub(in crate::planner) fn magnitude_of_quotient(
+        &self,
+        left: &Expr,
+        right: &Expr,
+        data_type: &DataType,
+    ) -> Option<u128> {
+        let (has, by) = (self.type_of(left).ok()?.0, self.type_of(right).ok()?.0);
+        let more = (scale(data_type)? + scale(&by)?).checked_sub(scale(&has)?)?;
+        self.magnitude(left)?
+            .checked_mul(10_u128.checked_pow(u32::from(more))?)
     }
 
     /// The bound at a scale.

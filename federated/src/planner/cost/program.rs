@@ -84,11 +84,16 @@ impl Estimate<'_> {
                     rounds: rounds + 12,
                 }
             }
-            Relational::Beside { left, .. } => OperatorCost {
-                rows: self.of(*left),
-                bytes: bytes(self.of(*left), PARTIES),
-                rounds: 1,
-            },
+            Relational::Beside { left, right, most } => {
+                let rows = self
+                    .of(*left)
+                    .saturating_mul(self.of(*right).min(*most).max(1));
+                OperatorCost {
+                    rows,
+                    bytes: bytes(rows, PARTIES),
+                    rounds: 1,
+                }
+            }
             Relational::Filter { input, condition } => {
                 let (bits, rounds) = self.expression(condition);
                 OperatorCost {

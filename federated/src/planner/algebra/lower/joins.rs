@@ -5,7 +5,7 @@ use super::expressions::compared_bits;
 use super::{Lower, Place, Relation, Want};
 use crate::error::{Code, Error, Result};
 use crate::plan::Encoding;
-use crate::plan::program::{self, Expression, Relational, TEXT_CHUNK, Variable};
+use crate::plan::program::{self, Expression, MAX_BESIDE, Relational, TEXT_CHUNK, Variable};
 use crate::planner::algebra::columns::{ColumnId, Info, used};
 use crate::planner::algebra::keys::classes;
 use crate::planner::algebra::{Block, JoinKind, Rel};
@@ -19,6 +19,8 @@ struct Candidate {
     left: usize,
     right: usize,
     on: Vec<(ColumnId, ColumnId)>,
+    /// Whether every row stands beside several: only where nothing else is left.
+    multiplies: bool,
     cost: u128,
 }
 
@@ -121,7 +123,9 @@ impl Lower<'_> {
                     let columns = on.iter().map(|(_, b)| *b).collect();
                     inputs[right].rel.unique_on(&columns)
                 };
-                if !unique(&on) {
+                // Few rows stand beside all others.
+                let few = inputs[right].rel.most(self.columns) <= MAX_BESIDE;
+                if !unique(&on) && !(few && on.is_empty()) {
                     continue;
                 }
                 // The fewest columns on which the right side is unique.
@@ -136,14 +140,18 @@ impl Lower<'_> {
                 }
                 // A row of its own beside others costs nothing; last, so that fewer are carried.
                 let cost = match on.is_empty() {
-                    true => rows[left],
+                    true => rows[left].saturating_mul(rows[right]),
                     false => rows[left] + rows[right],
                 };
-                if best.as_ref().is_none_or(|known| cost < known.cost) {
+                let multiplies = on.is_empty() && inputs[right].rel.most(self.columns) > 1;
+                let order = (multiplies, cost);
+                let better = |known: &Candidate| order < (known.multiplies, known.cost);
+                if best.as_ref().is_none_or(better) {
                     best = Some(Candidate {
                         left,
                         right,
                         on,
+                        multiplies,
                         cost,
                     });
                 }
@@ -196,7 +204,8 @@ impl Lower<'_> {
         let relation = self.push(match pairs.is_empty() {
             true => Relational::Beside {
                 left: left.relation,
-                one: right.relation,
+                right: right.relation,
+                most: right.rel.most(self.columns).max(1),
             },
             false => Relational::Join {
                 kind: program::JoinKind::Inner,

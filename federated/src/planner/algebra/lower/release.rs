@@ -1,7 +1,7 @@
 //! What is opened, and the projection, order and limit over opened values.
 
-use super::super::columns::{ColumnId, Columns, substitute, used};
-use super::super::{Rel, SortKey};
+use super::super::columns::{ColumnId, Columns, substitute, used, used_by};
+use super::super::{Block, Rel, SortKey};
 use crate::error::{Code, Error, Result};
 use crate::plan::program::{Program, Types};
 use crate::plan::{OutputColumn, ReleasedColumn, ReleasedSource};
@@ -35,7 +35,7 @@ pub(super) struct Peeled {
 }
 
 /// Takes orders and computed columns off the top. A limit stays: what is beyond it is not opened.
-pub(super) fn peel(rel: Rel, output: &[ColumnId]) -> Result<(Rel, Peeled)> {
+pub(super) fn peel(rel: Rel, output: &[ColumnId], columns: &Columns) -> Result<(Rel, Peeled)> {
     let mut peeled = Peeled {
         opened: Vec::new(),
         computed: Vec::new(),
@@ -47,6 +47,13 @@ pub(super) fn peel(rel: Rel, output: &[ColumnId]) -> Result<(Rel, Peeled)> {
     let mut rel = rel;
     loop {
         rel = match rel {
+            // One row is in order.
+            Rel::Sort {
+                input,
+                skip: 0,
+                fetch,
+                ..
+            } if fetch != Some(0) && input.unique_on(&BTreeSet::new()) => *input,
             Rel::Sort {
                 input,
                 keys,
@@ -59,8 +66,9 @@ pub(super) fn peel(rel: Rel, output: &[ColumnId]) -> Result<(Rel, Peeled)> {
                 match fetch {
                     None => *input,
                     Some(fetch) => {
+                        let (input, keys) = sorted_before(*input, keys, &mut peeled, columns)?;
                         let top = Rel::Sort {
-                            input,
+                            input: Box::new(input),
                             keys,
                             skip: 0,
                             fetch: Some(fetch.saturating_add(skip)),
@@ -75,6 +83,10 @@ pub(super) fn peel(rel: Rel, output: &[ColumnId]) -> Result<(Rel, Peeled)> {
                 computed.append(&mut peeled.computed);
                 peeled.computed = computed;
                 block.inputs.remove(0)
+            }
+            Rel::Block(block) => {
+                rel = Rel::Block(floats_after(block, &mut peeled, columns)?);
+                break;
             }
             other => {
                 rel = other;
@@ -103,6 +115,59 @@ pub(super) fn peel(rel: Rel, output: &[ColumnId]) -> Result<(Rel, Peeled)> {
         .collect();
     peeled.opened.dedup();
     Ok((rel, peeled))
+}
+
+/// Floating point below a limit is formed of what is opened; the order is by what it is formed of.
+fn sorted_before(
+    input: Rel,
+    keys: Vec<SortKey>,
+    peeled: &mut Peeled,
+    columns: &Columns,
+) -> Result<(Rel, Vec<SortKey>)> {
+    let Rel::Block(block) = input else {
+        return Ok((input, keys));
+    };
+    let before = peeled.computed.len();
+    let block = floats_after(block, peeled, columns)?;
+    let moved = peeled.computed.len() - before;
+    let by: BTreeMap<ColumnId, Expr> = peeled.computed.iter().take(moved).cloned().collect();
+    let keys = keys
+        .into_iter()
+        .map(|key| {
+            Ok(SortKey {
+                expr: substitute(&key.expr, &by)?,
+                ..key
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok((Rel::Block(block), keys))
+}
+
+/// A block without the floating point that it computes and its conditions do not look at: it is formed of
+/// what is opened.
+fn floats_after(mut block: Block, peeled: &mut Peeled, columns: &Columns) -> Result<Block> {
+    let mut looked = used_by(&block.conditions);
+    for (id, expr) in block.computed.iter().rev() {
+        if looked.contains(id) {
+            looked.extend(used(expr));
+        }
+    }
+    let mut by: BTreeMap<ColumnId, Expr> = BTreeMap::new();
+    let mut moved = Vec::new();
+    let mut stays = Vec::new();
+    for (id, expr) in std::mem::take(&mut block.computed) {
+        let expr = substitute(&expr, &by)?;
+        if columns.info(id)?.data_type == DataType::Float64 && !looked.contains(&id) {
+            by.insert(id, expr.clone());
+            moved.push((id, expr));
+        } else {
+            stays.push((id, expr));
+        }
+    }
+    block.computed = stays;
+    moved.append(&mut peeled.computed);
+    peeled.computed = moved;
+    Ok(block)
 }
 
 /// The release of a program whose types are known.
