@@ -125,7 +125,7 @@ impl Lower<'_> {
                 };
                 // Few rows stand beside all others.
                 let few = inputs[right].rel.most(self.columns) <= MAX_BESIDE;
-                if !unique(&on) && !(few && on.is_empty()) {
+                if !(unique(&on) || few && on.is_empty()) {
                     continue;
                 }
                 // The fewest columns on which the right side is unique.
