@@ -9,6 +9,7 @@ mod federation;
 use federation::{SUM, allow_output, engine, federation, raise_k};
 use veilgate_federated::error::{Code, Error};
 use veilgate_federated::plan::{Line, Operator, PublicSize};
+use veilgate_federated::planner::budget::{Budget, within};
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
 use veilgate_federated::policy::{Leakage, Level};
 
@@ -413,4 +414,52 @@ fn keys_of_different_canonical_forms_are_a_mistake_of_the_catalogues() {
     assert_eq!(error.code, Code::BadConfig);
     assert!(error.message.contains("civil.residents.person_id"));
     assert!(error.message.contains("tax.income.person_id"));
+}
+
+#[test]
+fn what_would_exceed_a_budget_is_refused_with_its_cost_and_a_cheaper_variant() {
+    let mib = |memory: u64, sent: u64| Budget {
+        memory_bytes: memory << 20,
+        sent_bytes: sent << 20,
+    };
+    let query = "SELECT r.district, SUM(i.taxable_income) FROM civil.residents r \
+                 JOIN tax.income i ON r.person_id = i.person_id WHERE i.year = 2023 \
+                 AND i.employer_id = 7 GROUP BY r.district";
+    let declared = federation(Leakage::None);
+    let planned = plan_for(&declared, "civil", query, None).unwrap();
+    within(&planned.plan, mib(2048, 65_536)).unwrap();
+    for (budget, what) in [
+        (
+            mib(20, 65_536),
+            "of memory at a computing party, 20 MiB are allowed",
+        ),
+        (
+            mib(2048, 100),
+            "of traffic of all parties, 100 MiB are allowed",
+        ),
+    ] {
+        let error = within(&planned.plan, budget).unwrap_err();
+        assert_eq!(error.code, Code::LimitExceeded);
+        assert!(error.message.contains(what), "{}", error.message);
+        assert!(
+            error.message.contains("most of it for o"),
+            "{}",
+            error.message
+        );
+        assert!(
+            error.message.contains("Cheaper: with leakage `sizes`"),
+            "{}",
+            error.message
+        );
+    }
+    // Sizes that are padded already have no such variant.
+    let planned = plan_for(&federation(Leakage::Sizes), "civil", TOUR, None).unwrap();
+    let error = within(&planned.plan, mib(1, 1)).unwrap_err();
+    assert!(
+        error
+            .message
+            .contains("Cheaper: a condition that one department can apply alone"),
+        "{}",
+        error.message
+    );
 }

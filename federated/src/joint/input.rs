@@ -2,9 +2,8 @@
 
 use super::blame::{Blamed, Failure};
 use super::keys::{self, Purpose};
-use super::layout::{Form, Kind, kind, normal};
+use super::layout::{Form, kind, normal};
 use super::prepare::{Source, column_kind, pad, sort, validity};
-use super::program;
 use super::relation::Relation;
 use super::run::Run;
 use super::seeds::Seeds;
@@ -15,7 +14,6 @@ use std::collections::BTreeMap;
 use veilgate_mpc::context::Context;
 use veilgate_mpc::input::{Commitment, InputStatement, commit, receive, share, share_own};
 use veilgate_mpc::net::{Link, Step};
-use veilgate_mpc::oblivious::join::Matches;
 use veilgate_mpc::prss::Seed;
 use veilgate_mpc::psi::{
     AlignKind, AlignPlan, Dummies, OwnerPlan, OwnerSecrets, OwnerTable, align_input_owner,
@@ -107,73 +105,21 @@ impl Run<'_> {
         Ok(prepared)
     }
 
-    /// Refuses a run that would not fit this party's memory, before any is allocated: either shares
-    /// while rows move, or the keys of a join while all else waits.
+    /// Refuses a run that would not fit this party's memory, before any is allocated.
     fn fits(&self, sizes: &[usize], memory: Option<&Memory>) -> Result<()> {
         let Some(memory) = memory else { return Ok(()) };
-        let mut moving = 0_u64;
-        for (index, rows) in sizes.iter().enumerate() {
-            let mut bits = 0_u64;
-            for place in self.layout.of_fragment(index) {
-                bits += match kind(self.plan, *place)? {
-                    Kind::Bits(width) => u64::from(width),
-                    Kind::Ring64 => 64,
-                    Kind::Ring128 => 128,
-                };
-            }
-            // Two components, held at most three times over while rows move.
-            moving = moving.saturating_add((*rows as u64).saturating_mul(bits.div_ceil(8) * 6));
-        }
-        let due = moving.max(self.joining(sizes)?);
+        let due = super::memory::due(self.plan, &self.layout, sizes)?;
         if due <= memory.budget() {
             return Ok(());
         }
         Err(Error::new(
             Code::LimitExceeded,
             format!(
-                "the shares of this run need about {due} bytes of memory, {} are allowed",
-                memory.budget()
+                "the shares of this run need about {} MiB of memory, {} MiB are allowed",
+                due.div_ceil(1 << 20),
+                memory.budget() >> 20
             ),
         ))
-    }
-
-    /// The memory of the largest oblivious join while it finds matches.
-    fn joining(&self, sizes: &[usize]) -> Result<u64> {
-        let mut rows: Vec<usize> = Vec::with_capacity(self.plan.operators.len());
-        let mut most = 0;
-        for operator in &self.plan.operators {
-            let of = |relation: usize| rows.get(relation).copied().unwrap_or(0);
-            let size = |fragment: usize| sizes.get(fragment).copied().unwrap_or(0);
-            let made = match operator {
-                Operator::Input { fragment } => size(*fragment),
-                Operator::Align { fragments, .. } => {
-                    fragments.iter().map(|f| size(*f)).max().unwrap_or(0)
-                }
-                Operator::Join {
-                    left,
-                    right,
-                    left_key,
-                    ..
-                } => {
-                    let key = normal(self.plan, *left_key);
-                    let bits = match kind(self.plan, (key, Form::Value))? {
-                        Kind::Bits(width) => width as usize,
-                        Kind::Ring64 => 64,
-                        Kind::Ring128 => 128,
-                    };
-                    let all = of(*left).saturating_add(of(*right));
-                    most = most.max(Matches::work_bytes(all, bits));
-                    of(*left)
-                }
-                Operator::Filter { input, .. } | Operator::Aggregate { input, .. } => of(*input),
-                Operator::Program(program) => {
-                    most = most.max(program::joining(self.plan, program, sizes)?);
-                    0
-                }
-            };
-            rows.push(made);
-        }
-        Ok(most)
     }
 
     /// Every owner tells every participant the public size of each of its fragments.

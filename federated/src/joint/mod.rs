@@ -8,6 +8,7 @@
 //! | `size` | every owner announces the public size of its fragments |
 //! | `keys` | owners of a key class agree on its tag key; tags are computed |
 //! | `layout` | which columns enter in which forms: read off the plan |
+//! | `memory` | what a run needs: a bound before anything is allocated |
 //! | `prepare` | clear columns, padded, in those forms |
 //! | `input` | statements are exchanged, then inputs are shared or aligned |
 //! | `filter` | predicates across departments |
@@ -23,6 +24,7 @@ mod filter;
 mod input;
 mod keys;
 mod layout;
+mod memory;
 mod prepare;
 mod program;
 mod relation;
@@ -30,6 +32,7 @@ mod run;
 mod seeds;
 mod size;
 
+pub use memory::memory_due;
 pub use seeds::Seeds;
 pub use size::bucket;
 

@@ -20,6 +20,7 @@
 //! | `cells` | released numbers and the unit counts that guard them |
 //! | `release` | the final projection over released columns |
 //! | `cost` | rows, bytes and rounds |
+//! | `budget` | whether that is within what a gateway allows for one run |
 //! | `rows` | the refusal of raw rows |
 //! | `algebra` | relational algebra: what each owner does alone, and joint operators over the rest |
 //! | `program` | a plan of several steps: algebra, sizes, parties |
@@ -30,6 +31,7 @@
 mod algebra;
 mod assemble;
 mod block;
+pub mod budget;
 mod cells;
 mod columns;
 mod conditions;

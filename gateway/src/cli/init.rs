@@ -96,6 +96,7 @@ fn gateway_toml(args: &InitArgs, analyst: Option<&Identity>) -> String {
     text.push_str(
         "\n[limits]\n\
          memory_mib = 2048      # for one run\n\
+         traffic_mib = 65536    # of all gateways together, for one run\n\
          max_runs = 8           # at the same time\n\
          run_seconds = 600\n\
          peer_seconds = 8       # the longest silence of another gateway during a run\n",

@@ -6,6 +6,7 @@ use crate::identity::{Identity, PublicKey, check_department, check_name};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use veilgate_federated::error::Result;
+use veilgate_federated::planner::budget::Budget;
 use veilgate_federated::schema::Department;
 
 /// One gateway's settings. Relative paths in the file are resolved against its folder.
@@ -34,6 +35,8 @@ pub struct GatewayConfig {
 pub struct Limits {
     /// Bytes that one run may use here (`memory_mib`; default 2048 MiB).
     pub memory_bytes: usize,
+    /// Bytes that all gateways together may send for one run (`traffic_mib`; default 65,536 MiB).
+    pub traffic_bytes: u64,
     /// Runs at the same time (`max_runs`; default 8).
     pub max_runs: usize,
     /// The longest that a run may take (`run_seconds`; default 600).
@@ -48,6 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 2048 << 20,
+            traffic_bytes: 65_536 << 20,
             max_runs: 8,
             run_deadline: Duration::from_secs(600),
             peer_silence: Duration::from_secs(8),
@@ -200,6 +204,14 @@ impl GatewayConfig {
 }
 
 impl Limits {
+    /// What one run may use, as far as a plan tells.
+    pub(crate) fn budget(&self) -> Budget {
+        Budget {
+            memory_bytes: self.memory_bytes as u64,
+            sent_bytes: self.traffic_bytes,
+        }
+    }
+
     fn read(table: &Table<'_>) -> Self {
         let seconds = |field, default: Duration, most| {
             Duration::from_secs(table.number(field, default.as_secs(), 1..=most))
@@ -208,6 +220,7 @@ impl Limits {
         let memory = table.number("memory_mib", 2048, 16..=1 << 24) << 20;
         let runs = table.number("max_runs", 8, 1..=1024);
         Self {
+            traffic_bytes: table.number("traffic_mib", 65_536, 1..=1 << 30) << 20,
             memory_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
             max_runs: usize::try_from(runs).unwrap_or(default.max_runs),
             run_deadline: seconds("run_seconds", default.run_deadline, 86_400),

@@ -81,6 +81,7 @@ impl Coordinator {
         };
         let _ = progress.try_send(tell("planning"));
         let (planned, validated) = self.plan(sql).await?;
+        planner::budget::within(&planned.plan, self.node.limits.budget())?;
         let gateways = self.gateways(&planned)?;
         let proposal = self.proposal(&validated, analyst, false)?;
         let run = proposal.run;

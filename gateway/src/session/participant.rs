@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::flow;
 use veilgate_federated::plan;
+use veilgate_federated::planner::budget;
 use veilgate_federated::release::{Guarded, ReleaseReceipt};
 use veilgate_federated::run::{Committed, Consenting, Prepared, Proposed, RunId, Signed};
 use veilgate_proto::peer::v1 as wire;
@@ -110,7 +111,12 @@ impl Participant {
         // The check parses SQL: some milliseconds of CPU.
         let decision = tokio::task::block_in_place(|| {
             node.still_permitted()?;
-            flow::check(&validated, &node.me(caller))
+            let permitted = flow::check(&validated, &node.me(caller))?;
+            let me = permitted.plan().parties.get(permitted.me());
+            if !proposal.explain_only && me.is_some_and(|party| party.computing.is_some()) {
+                budget::within(permitted.plan(), node.limits.budget())?;
+            }
+            Ok(permitted)
         });
         let admission = crate::ledger::Leaf::admission(
             &proposal.run,
