@@ -28,10 +28,26 @@ impl Analyst for AnalystService {
         let who = self.who(analyst(&request)?);
         let sql = request.into_inner().sql;
         let explained = self.coordinator.explain(&sql, &who).await;
-        let (text, digest) = explained.map_err(status)?;
+        let explained = explained.map_err(status)?;
         Ok(Response::new(wire::ExplainReply {
-            text,
-            plan_digest: digest.to_vec(),
+            text: explained.text,
+            plan_digest: explained.digest.to_vec(),
+            entries: explained
+                .entries
+                .into_iter()
+                .map(|entry| wire::ExplainEntry {
+                    section: entry.section.name().to_owned(),
+                    item: entry.item,
+                    department: entry.department,
+                    what: entry.what,
+                    form: entry.form,
+                    who_sees: entry.who,
+                    rows: entry.rows,
+                    bytes: entry.bytes,
+                    rounds: entry.rounds,
+                    leaks: entry.leaks,
+                })
+                .collect(),
         }))
     }
 

@@ -97,18 +97,17 @@ impl Client {
         })
     }
 
-    /// What a query would do, as text, and the digest of its plan.
+    /// What a query would do, as text and as rows, and the digest of its plan.
     ///
     /// # Errors
     /// What the home gateway answers.
-    pub async fn explain(&mut self, sql: &str) -> Result<(String, Vec<u8>)> {
+    pub async fn explain(&mut self, sql: &str) -> Result<wire::ExplainReply> {
         let request = wire::ExplainRequest {
             sql: sql.to_owned(),
         };
         let reply = self.grpc.explain(request).await;
         let reply = reply.map_err(|status| from_status(&status, &self.department))?;
-        let reply = reply.into_inner();
-        Ok((reply.text, reply.plan_digest))
+        Ok(reply.into_inner())
     }
 
     /// Runs a query.

@@ -80,8 +80,8 @@ async fn explanation(sandbox: &Sandbox) -> Result<()> {
         "What leaves each department, and who sees it",
         "EXPLAIN of the same query. Every gateway checked it against its own policy.",
     ))?;
-    let (text, _) = explain::ask(&sandbox.target(), QUERY).await?;
-    print(&format!("{}\n", text.trim_end()))
+    let explained = explain::ask(&sandbox.target(), QUERY).await?;
+    print(&format!("{}\n", explained.text.trim_end()))
 }
 
 async fn refusal(sandbox: &mut Sandbox) -> Result<()> {

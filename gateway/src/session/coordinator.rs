@@ -53,19 +53,33 @@ struct Prepared {
     tokens: Vec<wire::Prepared>,
 }
 
+/// A plan, explained.
+pub(crate) struct Explained {
+    /// For people.
+    pub(crate) text: String,
+    /// The same as rows.
+    pub(crate) entries: Vec<plan::explain::Entry>,
+    /// Of the plan.
+    pub(crate) digest: [u8; 32],
+}
+
 impl Coordinator {
     pub(crate) fn new(node: Arc<Node>, participant: Arc<Participant>) -> Self {
         Self { node, participant }
     }
 
     /// Plans, has every department check, and explains. Runs nothing.
-    pub(crate) async fn explain(&self, sql: &str, analyst: &str) -> Result<(String, [u8; 32])> {
+    pub(crate) async fn explain(&self, sql: &str, analyst: &str) -> Result<Explained> {
         let (planned, validated) = self.plan(sql).await?;
         let gateways = self.gateways(&planned)?;
         let proposal = self.proposal(&validated, analyst, true)?;
         let replies = self.propose_all(&gateways, &proposal).await?;
-        let text = plan::explain::explain(&planned, &rules(&planned, &replies));
-        Ok((text, validated.digest()))
+        let rules = rules(&planned, &replies);
+        Ok(Explained {
+            text: plan::explain::explain(&planned, &rules),
+            entries: plan::explain::entries(&planned, &rules),
+            digest: validated.digest(),
+        })
     }
 
     /// Runs one query to its release. Dropping the future cancels the run on all gateways.
