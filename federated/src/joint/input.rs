@@ -115,9 +115,8 @@ impl Run<'_> {
         Err(Error::new(
             Code::LimitExceeded,
             format!(
-                "the shares of this run need about {} MiB of memory, {} MiB are allowed",
-                due.div_ceil(1 << 20),
-                memory.budget() >> 20
+                "the shares of this run need about {due} bytes of memory, {} are allowed",
+                memory.budget()
             ),
         ))
     }

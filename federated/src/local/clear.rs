@@ -25,8 +25,11 @@ pub fn clear(sql: &str, tables: &[(String, RecordBatch)]) -> Result<RecordBatch>
                 .map_err(failed)?;
         }
         let frame = context.sql(sql).await.map_err(failed)?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let batches = frame.collect().await.map_err(failed)?;
+        let batches = frame.clone().collect().await.map_err(failed)?;
+        let schema = match batches.first() {
+            Some(batch) => batch.schema(),
+            None => Arc::new(frame.schema().as_arrow().clone()),
+        };
         concat_batches(&schema, &batches)
             .map_err(|_| Error::new(Code::Internal, "batches of different types"))
     })

@@ -50,7 +50,7 @@ mod sql;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
-use crate::plan::{Engine, JointPlan, Line};
+use crate::plan::{Engine, JointPlan, Line, Operator};
 use crate::policy::Policy;
 use crate::schema::Department;
 use std::fmt;
@@ -184,7 +184,22 @@ fn plan_here(request: &Request<'_>) -> Result<Planned> {
         {
             program::plan_program(request, &query, error)
         }
+        // Where no rule asks for more than one unit, a number over nothing is SQL's, not a withheld one.
+        Ok(planned) if request.strategy.is_none() && counts_nothing(&planned) => {
+            let reason = Error::new(Code::Unsupported, "there are thresholds");
+            program::plan_program(request, &query, reason).or(Ok(planned))
+        }
         planned => planned,
+    }
+}
+
+/// Whether a plan is of one result for the whole, with thresholds of one unit.
+fn counts_nothing(planned: &Planned) -> bool {
+    match planned.plan.operators.last() {
+        Some(Operator::Aggregate { keys, units, .. }) => {
+            keys.is_empty() && !units.is_empty() && units.iter().all(|unit| unit.k == 1)
+        }
+        _ => false,
     }
 }
 

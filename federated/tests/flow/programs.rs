@@ -3,6 +3,7 @@
 use crate::denied::denial;
 use crate::federation::{federation, rules};
 use crate::permitted::{check, planned};
+use veilgate_federated::error::Code;
 use veilgate_federated::plan::Validated;
 use veilgate_federated::planner::Federation;
 use veilgate_federated::policy::{Leakage, Policy};
@@ -71,4 +72,64 @@ fn denial_of(sql: &str, department: &str) -> veilgate_federated::error::Denial {
     let plan = planned(&federation, sql, None).unwrap();
     let plan = Validated::from_plan(&plan).unwrap();
     denial(check(&federation, &plan, department))
+}
+
+/// A program, or a refusal by name.
+fn answered(sql: &str) -> Result<(), Code> {
+    match examined(sql, "civil") {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            assert!(
+                matches!(
+                    error.code,
+                    Code::LimitExceeded | Code::Unsupported | Code::PolicyDenied
+                ),
+                "{error}"
+            );
+            Err(error.code)
+        }
+    }
+}
+
+#[test]
+fn wide_long_and_deep_programs_are_planned_or_refused() {
+    const FROM: &str =
+        "FROM civil.residents r LEFT JOIN social.pension p ON r.person_id = p.person_id";
+    let sums = |count: usize| -> String {
+        let items = (0..count).map(|i| format!("SUM(p.points + {i} * r.household_id) AS c{i}"));
+        format!("SELECT {} {FROM}", items.collect::<Vec<_>>().join(", "))
+    };
+    assert_eq!(answered(&sums(30)), Ok(()));
+    for count in [300, 1_000] {
+        let _ = answered(&sums(count));
+    }
+    for length in [100, 10_000] {
+        for (part, last) in [
+            ("p.points + ", "r.household_id"),
+            ("p.points * ", "r.household_id"),
+            ("- ", "p.points"),
+            ("CASE WHEN r.low_income THEN p.points ELSE ", "1"),
+        ] {
+            let parts = length / part.len();
+            let ends = if part.starts_with("CASE") { parts } else { 0 };
+            let sql = format!(
+                "SELECT SUM({}{last}{}) {FROM}",
+                part.repeat(parts),
+                " END".repeat(ends)
+            );
+            let _ = answered(&sql);
+        }
+        let condition = vec!["p.points > r.household_id"; length / 26].join(" OR ");
+        let _ = answered(&format!("SELECT COUNT(*) {FROM} WHERE {condition}"));
+        let nested = length / 60;
+        let sql = format!(
+            "SELECT COUNT(*) FROM {}civil.residents{} AS t LEFT JOIN social.pension p \
+             ON t.person_id = p.person_id",
+            "(SELECT * FROM ".repeat(nested),
+            (0..nested)
+                .map(|i| format!(" AS t{i})"))
+                .collect::<String>()
+        );
+        let _ = answered(&sql);
+    }
 }

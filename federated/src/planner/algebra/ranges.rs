@@ -87,6 +87,11 @@ impl Columns {
             Expr::Column(column) => self.info(ColumnId::of(column)?).ok()?.bytes,
             Expr::Alias(alias) => self.text_bytes(&alias.expr),
             Expr::Literal(ScalarValue::Utf8(Some(text)), _) => u32::try_from(text.len()).ok(),
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::StringConcat,
+                right,
+            }) => self.text_bytes(left)?.checked_add(self.text_bytes(right)?),
             Expr::ScalarFunction(call) => {
                 let whole = call.args.first().and_then(|first| self.text_bytes(first));
                 let characters = match (call.func.name(), call.args.as_slice()) {
@@ -97,6 +102,12 @@ impl Columns {
                         _ => None,
                     },
                     ("substr" | "left" | "right" | "btrim" | "ltrim" | "rtrim", _) => return whole,
+                    // Another case of a character has at most three times its bytes.
+                    ("upper" | "lower", _) => return whole.and_then(|of| of.checked_mul(3)),
+                    ("concat", all) => {
+                        let mut parts = all.iter().map(|part| self.text_bytes(part));
+                        return parts.try_fold(0_u32, |sum, of| sum.checked_add(of?));
+                    }
                     _ => return None,
                 };
                 // A character has at most four bytes.
