@@ -191,6 +191,7 @@ fn published(name: &str, rows: &RecordBatch) -> Result<Table> {
             codes: Vec::new(),
             max_distinct: 0,
             max_abs: 0,
+            fixed_point: false,
         };
         let any: &dyn std::any::Any = values.as_any();
         if let Some(texts) = any.downcast_ref::<StringArray>() {

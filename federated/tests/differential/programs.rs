@@ -31,6 +31,7 @@ struct Source {
     bools: Vec<String>,
     texts: Vec<String>,
     dates: Vec<String>,
+    times: Vec<String>,
     key: String,
 }
 
@@ -43,6 +44,7 @@ impl Source {
             bools: named(&["flag"]),
             texts: named(&["code", "code", "text"]),
             dates: named(&["day"]),
+            times: named(&["at"]),
             key: format!("{alias}.id"),
         }
     }
@@ -93,7 +95,7 @@ impl Maker<'_> {
         };
         let text = format!(
             "(SELECT {inner}.id AS id, SUM({inner}.x) AS sx, COUNT(*) AS n, MIN({inner}.amount) AS \
-             low, MAX({inner}.x) AS high, COUNT({inner}.day) AS days, MIN({inner}.day) AS day FROM \
+             low, MAX({inner}.x) AS high, COUNT({inner}.day) AS days, MIN({inner}.day) AS day, MAX({inner}.at) AS at FROM \
              {department}.t {inner}{condition} GROUP BY {inner}.id{having}) {alias}"
         );
         let named = |names: &[&str]| -> Vec<String> {
@@ -104,6 +106,7 @@ impl Maker<'_> {
             bools: vec![],
             texts: vec![],
             dates: named(&["day"]),
+            times: named(&["at"]),
             key: format!("{alias}.id"),
             alias: alias.clone(),
         };
@@ -117,7 +120,11 @@ impl Maker<'_> {
 
     fn condition_on(&mut self, of: &Source) -> String {
         let comparator = self.comparator();
-        match self.dice.index(8) {
+        match self.dice.index(9) {
+            8 => format!(
+                "{} {comparator} TIMESTAMP '1970-01-01 12:34:56.789'",
+                self.dice.pick(&of.times)
+            ),
             0 if !of.bools.is_empty() => self.dice.pick(&of.bools).clone(),
             1 if !of.texts.is_empty() => format!("{} <> 'north'", self.dice.pick(&of.texts)),
             2 if !of.dates.is_empty() => {
@@ -140,7 +147,7 @@ impl Maker<'_> {
         let a = self.dice.pick(sources).clone();
         let b = self.dice.pick(sources).clone();
         let comparator = self.comparator();
-        let compare = match self.dice.index(4) {
+        let compare = match self.dice.index(5) {
             0 if !a.texts.is_empty() && !b.texts.is_empty() => {
                 format!("{a}.text {comparator} {b}.text", a = a.alias, b = b.alias)
             }
@@ -148,6 +155,11 @@ impl Maker<'_> {
                 "{} {comparator} {}",
                 self.dice.pick(&a.dates),
                 self.dice.pick(&b.dates)
+            ),
+            2 => format!(
+                "{} {comparator} {}",
+                self.dice.pick(&a.times),
+                self.dice.pick(&b.times)
             ),
             _ => format!(
                 "{} {comparator} {}",
@@ -196,7 +208,14 @@ impl Maker<'_> {
 
     fn aggregate(&mut self, sources: &[Source]) -> String {
         let of = self.dice.pick(sources).clone();
-        match self.dice.index(11) {
+        match self.dice.index(12) {
+            11 => {
+                let function = *self.dice.pick(&["MIN", "MAX", "COUNT", "COUNT(DISTINCT"]);
+                match function.ends_with("DISTINCT") {
+                    true => format!("{function} {})", self.dice.pick(&of.times)),
+                    false => format!("{function}({})", self.dice.pick(&of.times)),
+                }
+            }
             0 | 1 => "COUNT(*)".to_owned(),
             10 => {
                 // Of numbers whose sums of squares fit.
@@ -333,7 +352,7 @@ impl Maker<'_> {
                     self.table().department.clone(),
                 );
                 let word = *self.dice.pick(&["INTERSECT", "EXCEPT", "UNION"]);
-                let columns = *self.dice.pick(&["x, day", "x, flag", "amount, x"]);
+                let columns = *self.dice.pick(&["x, day", "x, flag", "amount, x", "at, x"]);
                 let named: Vec<String> = columns
                     .split(", ")
                     .enumerate()
@@ -388,7 +407,16 @@ impl Maker<'_> {
 
     fn group_key(&mut self, sources: &[Source]) -> String {
         let of = self.dice.pick(sources).clone();
-        match self.dice.index(5) {
+        match self.dice.index(6) {
+            5 => {
+                let time = self.dice.pick(&of.times).clone();
+                match self.dice.index(4) {
+                    0 => time,
+                    1 => format!("date_trunc('month', {time})"),
+                    2 => format!("CAST({time} AS DATE)"),
+                    _ => format!("date_part('hour', {time})"),
+                }
+            }
             0 if !of.bools.is_empty() => self.dice.pick(&of.bools).clone(),
             1 if !of.dates.is_empty() => {
                 format!("date_part('year', {})", self.dice.pick(&of.dates))
