@@ -282,6 +282,33 @@ impl RandomTable {
         });
     }
 
+    /// The same rows in the hands of several departments; some of them may have none.
+    pub fn split(&self, dice: &mut Dice, departments: &[&str]) -> Vec<Self> {
+        let all = dice.chance(25).then(|| dice.index(departments.len()));
+        let owner: Vec<usize> = (0..self.rows)
+            .map(|_| all.unwrap_or_else(|| dice.index(departments.len())))
+            .collect();
+        let part = |(at, name): (usize, &&str)| {
+            let columns = self.columns.iter().map(|column| {
+                let values = column.values.iter().zip(&owner);
+                RandomColumn {
+                    values: values
+                        .filter(|(_, owner)| **owner == at)
+                        .map(|(value, _)| value.clone())
+                        .collect(),
+                    ..column.clone()
+                }
+            });
+            Self {
+                department: (*name).to_owned(),
+                columns: columns.collect(),
+                rows: owner.iter().filter(|owner| **owner == at).count(),
+                ..self.clone()
+            }
+        };
+        departments.iter().enumerate().map(part).collect()
+    }
+
     /// What the department publishes.
     pub fn published(&self) -> Table {
         let composite = self.columns.iter().any(|c| c.spec.name == "part");
