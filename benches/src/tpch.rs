@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use veilgate::sandbox::state::FEDERATED_TABLES;
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::tpch::{self, Split};
 
@@ -29,11 +30,10 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let departments =
         tpch::departments(options.split, options.scale, options.leakage, true).map_err(text)?;
     tpch::write(folder.path(), &departments).map_err(text)?;
-    let tables: Vec<(String, RecordBatch)> = departments
-        .into_iter()
-        .flat_map(|department| department.tables)
-        .map(|data| (data.table.name.clone(), data.rows))
-        .collect();
+    let declared = folder.path().join(FEDERATED_TABLES);
+    std::fs::write(declared, options.split.declarations()).map_err(|error| error.to_string())?;
+    let tables = tpch::whole(&departments).map_err(text)?;
+    drop(departments);
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut sandbox = Command::new(&exe)
         .arg("sandbox")
@@ -90,7 +90,7 @@ fn measure(
             let line = serde_json::json!({
                 "bench": "tpch", "query": number, "scale": options.scale,
                 "leakage": options.leakage.name(),
-                "split": match options.split { Split::Default => "default", Split::Apart => "apart" },
+                "split": options.split.name(),
                 "warm": run > 0, "wall_s": wall, "cpu_s": cpu() - before,
                 "bytes_sent": bytes, "rounds": rounds,
                 "peak_rss_bytes":

@@ -8,7 +8,7 @@ pub type Department = String;
 /// A SQL type that a joint query can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScalarType {
-    /// 64-bit signed integer.
+    /// 64-bit signed integer; narrower and unsigned integers of a source are widened to it.
     Int64,
     /// Exact decimal, at most 38 digits.
     Decimal {
@@ -19,6 +19,8 @@ pub enum ScalarType {
     },
     /// Days since 1970-01-01.
     Date,
+    /// Microseconds since 1970-01-01 00:00, without a time zone; years 1 to 9999.
+    Timestamp,
     /// True or false.
     Bool,
     /// UTF-8 text.
@@ -33,6 +35,7 @@ impl fmt::Display for ScalarType {
             Self::Int64 => f.write_str("int64"),
             Self::Decimal { precision, scale } => write!(f, "decimal({precision},{scale})"),
             Self::Date => f.write_str("date"),
+            Self::Timestamp => f.write_str("timestamp"),
             Self::Bool => f.write_str("bool"),
             Self::Utf8 => f.write_str("utf8"),
             Self::Float64 => f.write_str("float64"),
@@ -44,7 +47,7 @@ impl ScalarType {
     /// The Arrow type that carries it.
     #[must_use]
     pub fn to_arrow(self) -> arrow::datatypes::DataType {
-        use arrow::datatypes::DataType;
+        use arrow::datatypes::{DataType, TimeUnit};
         match self {
             Self::Int64 => DataType::Int64,
             Self::Decimal { precision, scale } => {
@@ -52,6 +55,7 @@ impl ScalarType {
                 DataType::Decimal128(precision, i8::try_from(scale).unwrap_or(i8::MAX))
             }
             Self::Date => DataType::Date32,
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::Bool => DataType::Boolean,
             Self::Utf8 => DataType::Utf8,
             Self::Float64 => DataType::Float64,
@@ -61,7 +65,7 @@ impl ScalarType {
     /// The scalar type that an Arrow type stands for, where there is one.
     #[must_use]
     pub fn from_arrow(data_type: &arrow::datatypes::DataType) -> Option<Self> {
-        use arrow::datatypes::DataType;
+        use arrow::datatypes::{DataType, TimeUnit};
         match data_type {
             DataType::Int64 => Some(Self::Int64),
             DataType::Decimal128(precision, scale) => Some(Self::Decimal {
@@ -69,6 +73,7 @@ impl ScalarType {
                 scale: u8::try_from(*scale).ok()?,
             }),
             DataType::Date32 => Some(Self::Date),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => Some(Self::Timestamp),
             DataType::Boolean => Some(Self::Bool),
             DataType::Utf8 => Some(Self::Utf8),
             DataType::Float64 => Some(Self::Float64),

@@ -94,7 +94,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "type = \"int64\", nullable",
             "type = \"float64\", nullable",
-            "catalog.toml, line 13, column 27: unknown type `float64`: use int64, decimal(p,s), date, bool or utf8",
+            "catalog.toml, line 13, column 27: unknown type `float64`: use int64, decimal(p,s), date, timestamp, bool or utf8",
         ),
         (
             "\"income.csv\"",

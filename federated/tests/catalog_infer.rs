@@ -188,7 +188,7 @@ fn parquet_types() {
     );
     assert_eq!(catalog.published.table("firms").unwrap().key, ["id"]);
     assert!(notices.iter().any(|n| n == "tax.firms: column tags is left out: its Parquet type cannot take part in joint queries"));
-    assert!(notices.iter().any(|n| n == "tax.firms: column rate is a float in Parquet; it is read as an exact decimal, rounded to the declared scale"));
+    assert!(notices.iter().any(|n| n == "tax.firms: column rate is a float in Parquet; it is read in fixed point, rounded to the declared scale"));
 }
 
 #[test]

@@ -64,6 +64,7 @@ fn column(name: &str, data_type: ScalarType, nullable: bool) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        fixed_point: false,
     }
 }
 
@@ -163,7 +164,10 @@ fn world(random: &mut Random) -> World {
     }
     members.sort_by(|a, b| a.department.cmp(&b.department));
     World {
-        federation: Federation { members },
+        federation: Federation {
+            members,
+            tables: vec![],
+        },
         data,
     }
 }

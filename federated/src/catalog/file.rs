@@ -65,6 +65,8 @@ struct ColumnEntry {
     max_distinct: u64,
     #[serde(default)]
     max_abs: u64,
+    #[serde(default)]
+    fixed_point: bool,
 }
 
 fn yes() -> bool {
@@ -305,6 +307,11 @@ fn read_column(file: &File<'_>, entry: ColumnEntry) -> Result<Column> {
             "column `{name}` is {data_type}: `max_abs` is for int64 and decimal"
         )));
     }
+    if entry.fixed_point && !matches!(data_type, ScalarType::Decimal { .. }) {
+        return Err(wrong(format!(
+            "column `{name}` is {data_type}: `fixed_point` is for decimal"
+        )));
+    }
     if entry.canonical.contains(&Canonical::Upper) && entry.canonical.contains(&Canonical::Lower) {
         return Err(wrong(format!(
             "column `{name}` cannot be canonicalised to both upper and lower case"
@@ -345,6 +352,7 @@ fn read_column(file: &File<'_>, entry: ColumnEntry) -> Result<Column> {
         codes,
         max_distinct: entry.max_distinct,
         max_abs: entry.max_abs,
+        fixed_point: entry.fixed_point,
     })
 }
 
@@ -421,6 +429,9 @@ fn render_column(column: &Column) -> String {
         if value > 0 {
             fields.push(format!("{name} = {value}"));
         }
+    }
+    if column.fixed_point {
+        fields.push("fixed_point = true".to_owned());
     }
     if !column.codes.is_empty() {
         fields.push(format!("codes = {}", quote_list(&column.codes)));

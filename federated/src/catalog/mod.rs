@@ -85,7 +85,7 @@ pub enum Unit {
 pub struct Column {
     /// Its name.
     pub name: String,
-    /// Its type, in the text form `int64`, `decimal(p,s)`, `date`, `bool`, `utf8`.
+    /// Its type, in the text form `int64`, `decimal(p,s)`, `date`, `timestamp`, `bool`, `utf8`.
     #[serde(rename = "type", with = "type_text")]
     pub data_type: ScalarType,
     /// Whether it can be NULL.
@@ -111,6 +111,10 @@ pub struct Column {
     /// 0: none declared.
     #[serde(default)]
     pub max_abs: u64,
+    /// For decimals: the source holds floats or finer digits, rounded to the declared scale when
+    /// scanned, so that every value is wrong by up to half a unit of its last digit.
+    #[serde(default, skip_serializing_if = "no")]
+    pub fixed_point: bool,
 }
 
 /// One step of canonicalisation of text, the same on every side of a join.
@@ -133,6 +137,11 @@ pub enum Canonical {
 
 fn yes() -> bool {
     true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn no(value: &bool) -> bool {
+    !value
 }
 
 /// `ScalarType` in its text form.
@@ -158,15 +167,17 @@ pub mod type_text {
     }
 }
 
-/// Reads `int64`, `decimal(p,s)`, `date`, `bool` or `utf8`.
+/// Reads `int64`, `decimal(p,s)`, `date`, `timestamp`, `bool` or `utf8`.
 ///
 /// # Errors
 /// What is accepted, when `text` is something else.
 pub fn parse_type(text: &str) -> Result<ScalarType, String> {
-    let expected = || format!("unknown type `{text}`: use int64, decimal(p,s), date, bool or utf8");
+    let expected =
+        || format!("unknown type `{text}`: use int64, decimal(p,s), date, timestamp, bool or utf8");
     match text {
         "int64" => return Ok(ScalarType::Int64),
         "date" => return Ok(ScalarType::Date),
+        "timestamp" => return Ok(ScalarType::Timestamp),
         "bool" => return Ok(ScalarType::Bool),
         "utf8" => return Ok(ScalarType::Utf8),
         _ => {}
@@ -202,6 +213,29 @@ impl Published {
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name == name)
+    }
+}
+
+impl Column {
+    /// How people are told of it: its name, and its error bound if it has one.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.error_bound() {
+            Some(bound) => format!("{} ±{bound}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The most by which a value can differ from its source, as text; none for exact columns.
+    #[must_use]
+    pub fn error_bound(&self) -> Option<String> {
+        match self.data_type {
+            ScalarType::Decimal { scale: 0, .. } if self.fixed_point => Some("0.5".to_owned()),
+            ScalarType::Decimal { scale, .. } if self.fixed_point => {
+                Some(format!("0.{}5", "0".repeat(usize::from(scale))))
+            }
+            _ => None,
+        }
     }
 }
 

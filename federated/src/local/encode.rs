@@ -8,7 +8,7 @@ use crate::plan::{Encoding, FragmentColumn};
 use crate::schema::ScalarType;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch,
-    StringArray,
+    StringArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::concat;
@@ -170,7 +170,7 @@ fn mismatch(column: &FragmentColumn) -> Error {
     )
 }
 
-/// Integers, unscaled decimals, days, or 0 and 1; NULL as 0.
+/// Integers, unscaled decimals, days, microseconds, or 0 and 1; NULL as 0.
 fn integers<'a>(
     array: &'a ArrayRef,
     column: &FragmentColumn,
@@ -185,6 +185,11 @@ fn integers<'a>(
         return Ok(Box::new(array.iter().map(|value| value.unwrap_or(0))));
     }
     if let Some(array) = any.downcast_ref::<Date32Array>() {
+        return Ok(Box::new(
+            array.iter().map(|value| i128::from(value.unwrap_or(0))),
+        ));
+    }
+    if let Some(array) = any.downcast_ref::<TimestampMicrosecondArray>() {
         return Ok(Box::new(
             array.iter().map(|value| i128::from(value.unwrap_or(0))),
         ));
@@ -330,7 +335,9 @@ fn key_bytes(arrays: &[ArrayRef], rows: usize) -> KeyBytes {
 }
 
 fn key_column(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
-    use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type};
+    use arrow::datatypes::{
+        DataType, Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType,
+    };
     if array.is_null(row) {
         out.push(0);
         return;
@@ -348,6 +355,11 @@ fn key_column(array: &ArrayRef, row: usize, out: &mut Vec<u8>) {
         DataType::Date32 => {
             out.push(3);
             out.extend_from_slice(&array.as_primitive::<Date32Type>().value(row).to_le_bytes());
+        }
+        DataType::Timestamp(..) => {
+            out.push(6);
+            let value = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            out.extend_from_slice(&value.to_le_bytes());
         }
         DataType::Boolean => out.extend_from_slice(&[4, u8::from(array.as_boolean().value(row))]),
         _ => {

@@ -153,7 +153,7 @@ pub(crate) fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
         .map_err(|error| super::sanitise::engine_error(&error))
 }
 
-/// A session with nothing registered in it.
+/// A session without tables.
 pub(crate) fn session(memory_bytes: usize) -> Result<SessionContext> {
     let config = engine_config();
     assert_engine(config.options())?;
@@ -162,7 +162,9 @@ pub(crate) fn session(memory_bytes: usize) -> Result<SessionContext> {
         .with_runtime_env(runtime(memory_bytes)?)
         .with_default_features()
         .build();
-    Ok(SessionContext::new_with_state(state))
+    let context = SessionContext::new_with_state(state);
+    context.register_udf(super::truncate::date_trunc());
+    Ok(context)
 }
 
 /// Plans one query, and nothing that writes: fragment SQL comes from other gateways.

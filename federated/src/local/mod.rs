@@ -6,8 +6,10 @@
 //! | [`sanitise`] | the engine's errors, without the values that they quote |
 //! | `fragment` | runs the SQL of a fragment over the department's catalogue |
 //! | `source` | scans of Parquet and CSV files as the catalogue describes them |
+//! | `convert` | a source's own types as the declared ones: exactly, or rounded where declared |
 //! | `verify` | what a catalogue promises of a whole table: rows, distinct values, key |
 //! | `functions` | averages of released sums and counts |
+//! | `truncate` | `date_trunc`, which never fails on data |
 //! | [`canonical`] | brings text to one form, column by column |
 //! | [`encode`] | clear columns in the form in which they cross |
 //! | [`finish`] | HAVING, ORDER BY, LIMIT and projection over released values |
@@ -17,6 +19,7 @@
 pub mod canonical;
 #[cfg(feature = "tpch")]
 mod clear;
+mod convert;
 pub mod encode;
 pub mod engine;
 pub mod finish;
@@ -25,6 +28,7 @@ pub(crate) mod functions;
 pub mod lineage;
 pub mod sanitise;
 mod source;
+pub(crate) mod truncate;
 mod verify;
 
 #[cfg(feature = "tpch")]

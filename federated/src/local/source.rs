@@ -6,13 +6,13 @@
 //! table, column and how many rows, never a value. Knows nothing of fragments or peers.
 
 use super::canonical::canonical_array;
+use super::convert::{castable, convert};
 use super::sanitise::engine_error;
 use crate::catalog::infer::column_name;
 use crate::catalog::{Catalog, Column, Format, Source, Table};
 use crate::error::{Code, Error, Result};
 use crate::schema::ScalarType;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::dataframe::DataFrame;
@@ -279,11 +279,18 @@ fn delivered(
         .ok_or_else(|| missing_column(source, &column.name))?;
     let raw_column = ident(field.name());
     let declared = column.data_type.to_arrow();
-    if !castable(field.data_type(), column.data_type) {
+    if !castable(field.data_type(), column) {
+        let float = matches!(field.data_type(), DataType::Float32 | DataType::Float64);
+        let hint = match column.data_type {
+            ScalarType::Decimal { .. } if float => {
+                "; declare `fixed_point = true` to have it rounded"
+            }
+            _ => "",
+        };
         return Err(Error::new(
             Code::BadSource,
             format!(
-                "{}: column {} holds {}, which does not fit the declared {}",
+                "{}: column {} holds {}, which does not fit the declared {}{hint}",
                 file_name(source),
                 column.name,
                 field.data_type(),
@@ -297,7 +304,10 @@ fn delivered(
         && column.max_bytes == 0
         && column.codes.is_empty()
         && column.max_abs == 0
-        && !matches!(column.data_type, ScalarType::Decimal { .. });
+        && !matches!(
+            column.data_type,
+            ScalarType::Decimal { .. } | ScalarType::Timestamp
+        );
     if plain {
         return Ok(raw_column.alias(&column.name));
     }
@@ -312,37 +322,6 @@ fn delivered(
         signature: Signature::any(1, Volatility::Immutable),
     });
     Ok(function.call(vec![raw_column]).alias(&column.name))
-}
-
-/// Whether a file's type may be brought to the declared one without guessing.
-fn castable(from: &DataType, to: ScalarType) -> bool {
-    if matches!(
-        from,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    ) {
-        return true;
-    }
-    if let DataType::Dictionary(_, values) = from {
-        return castable(values, to);
-    }
-    match to {
-        ScalarType::Int64 => from.is_integer(),
-        ScalarType::Decimal { scale, .. } => match from {
-            // Fewer digits after the point than the file has would round.
-            DataType::Decimal32(_, finest)
-            | DataType::Decimal64(_, finest)
-            | DataType::Decimal128(_, finest) => i16::from(*finest) <= i16::from(scale),
-            // Declared fixed point: rounded to the declared scale.
-            DataType::Float32 | DataType::Float64 => true,
-            other => other.is_integer(),
-        },
-        ScalarType::Date => matches!(
-            from,
-            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..)
-        ),
-        ScalarType::Bool => matches!(from, DataType::Boolean),
-        ScalarType::Utf8 | ScalarType::Float64 => false,
-    }
 }
 
 /// Casts, canonicalises and checks one column.
@@ -402,10 +381,12 @@ impl Deliver {
 
     fn deliver(&self, array: &ArrayRef) -> Result<ArrayRef> {
         let declared = self.column.data_type.to_arrow();
-        let array = if array.data_type() == &declared {
+        // Timestamps have bounds of their own.
+        let timestamp = ScalarType::Timestamp.to_arrow();
+        let array = if array.data_type() == &declared && declared != timestamp {
             Arc::clone(array)
         } else {
-            self.cast(array, &declared)?
+            convert(array, &self.column).map_err(|lost| self.bad(lost.rows, &lost.what))?
         };
         let array = match array.as_string_opt::<i32>() {
             Some(text) => Arc::new(self.text(text)?) as ArrayRef,
@@ -416,43 +397,6 @@ impl Deliver {
             return Err(self.bad(array.null_count(), "are NULL, which catalog.toml rules out"));
         }
         Ok(array)
-    }
-
-    /// A cast that counts what it cannot cast.
-    fn cast(&self, array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-        let safe = CastOptions {
-            safe: true,
-            ..CastOptions::default()
-        };
-        let failed = || self.bad(array.len(), "cannot be cast to the declared type");
-        let trimmed = match array.as_string_opt::<i32>() {
-            // Numbers, dates and flags in text files may stand among spaces.
-            Some(text) if to != &DataType::Utf8 => Arc::new(
-                text.iter()
-                    .map(|v| v.map(str::trim))
-                    .collect::<StringArray>(),
-            ) as ArrayRef,
-            _ => Arc::clone(array),
-        };
-        if let (Some(text), DataType::Decimal128(_, scale)) = (trimmed.as_string_opt::<i32>(), to) {
-            let finer = text
-                .iter()
-                .flatten()
-                .filter(|value| fraction_digits(value) > i32::from(*scale))
-                .count();
-            if finer > 0 {
-                return Err(self.bad(finer, "have more digits after the point than declared"));
-            }
-        }
-        let cast = cast_with_options(&trimmed, to, &safe).map_err(|_| failed())?;
-        if cast.null_count() > trimmed.null_count() {
-            let lost = cast.null_count() - trimmed.null_count();
-            return Err(self.bad(
-                lost,
-                &format!("are not of the declared type {}", self.column.data_type),
-            ));
-        }
-        Ok(cast)
     }
 
     fn text(&self, text: &StringArray) -> Result<StringArray> {
@@ -510,13 +454,5 @@ impl Deliver {
             return Err(self.bad(beyond, "are beyond the bound declared"));
         }
         Ok(())
-    }
-}
-
-/// Digits after the point, trailing zeros not counted.
-fn fraction_digits(text: &str) -> i32 {
-    match text.split_once('.') {
-        Some((_, digits)) => i32::try_from(digits.trim_end_matches('0').len()).unwrap_or(i32::MAX),
-        None => 0,
     }
 }

@@ -9,7 +9,7 @@ use super::sanitise::engine_error;
 use crate::catalog::{Column, Table};
 use crate::error::{Code, Error, Result};
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use std::collections::HashSet;
@@ -162,6 +162,9 @@ fn hash(columns: &[&dyn Array], row: usize) -> u128 {
                 hasher.write_i128(column.as_primitive::<Decimal128Type>().value(row));
             }
             DataType::Date32 => hasher.write_i32(column.as_primitive::<Date32Type>().value(row)),
+            DataType::Timestamp(..) => {
+                hasher.write_i64(column.as_primitive::<TimestampMicrosecondType>().value(row));
+            }
             DataType::Boolean => hasher.write_u8(u8::from(column.as_boolean().value(row))),
             _ => {
                 let text = column.as_string::<i32>().value(row).as_bytes();

@@ -168,7 +168,7 @@ pub enum Encoding {
     Ring64,
     /// Arithmetic shares in Z_2^128.
     Ring128,
-    /// Boolean shares, two's complement in this many bits (1 for Bool, 32 for Date, 64 or 128).
+    /// Boolean shares, two's complement in this many bits (1 for Bool, 32 for Date, 64 for Timestamp, else 64 or 128).
     /// NULL is carried as 0.
     Bits(u32),
     /// Boolean shares of the position in a public code list, in the fewest bits.

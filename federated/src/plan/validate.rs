@@ -184,6 +184,7 @@ fn encoding(column: &FragmentColumn) -> std::result::Result<(), String> {
         Encoding::Bits(bits) => match data_type {
             ScalarType::Bool => *bits == 1,
             ScalarType::Date => *bits == 32,
+            ScalarType::Timestamp => *bits == 64,
             ScalarType::Int64 => (2..=64).contains(bits),
             ScalarType::Decimal { precision, .. } => {
                 (2..=64).contains(bits) || *bits <= 128 && precision > 18

@@ -285,7 +285,7 @@ impl<'a> Cells<'a> {
                     .query
                     .unsupported("COUNT of a text expression: count a column", &[])),
             },
-            Some(form @ (ScalarType::Bool | ScalarType::Date)) => {
+            Some(form @ (ScalarType::Bool | ScalarType::Date | ScalarType::Timestamp)) => {
                 draft.value(argument, number_form(form)?)
             }
             _ => {

@@ -188,7 +188,14 @@ fn plan_text(query: &Query, text: &str) -> Error {
         .filter(|word| {
             matches!(
                 *word,
-                "Int64" | "Decimal128" | "Date32" | "Boolean" | "Utf8" | "Float64" | "Interval"
+                "Int64"
+                    | "Decimal128"
+                    | "Date32"
+                    | "Timestamp"
+                    | "Boolean"
+                    | "Utf8"
+                    | "Float64"
+                    | "Interval"
             )
         })
         .collect();
@@ -228,6 +235,7 @@ fn readable(word: &str) -> &str {
         "Int64" => "int64",
         "Decimal128" => "decimal",
         "Date32" => "date",
+        "Timestamp" => "timestamp",
         "Boolean" => "bool",
         "Utf8" => "utf8",
         "Float64" => "float64",

@@ -216,18 +216,22 @@ impl<'a> Draft<'a> {
     }
 
     fn sql(&self, expr: &Expr) -> Result<String> {
-        self.text(expr, &|name| emit::quoted(name))
+        self.text(expr, &|column| emit::quoted(&column.name))
     }
 
     fn label(&self, expr: &Expr) -> Result<String> {
-        self.text(expr, &str::to_owned)
+        self.text(expr, &crate::catalog::Column::label)
     }
 
-    fn text(&self, expr: &Expr, write: &dyn Fn(&str) -> String) -> Result<String> {
+    fn text(
+        &self,
+        expr: &Expr,
+        write: &dyn Fn(&crate::catalog::Column) -> String,
+    ) -> Result<String> {
         emit::emit(expr, Place::Row, &|column: &Column| {
             let id = columns::base(column)
                 .ok_or_else(|| Error::new(Code::Internal, "a column of the plan is not bound"))?;
-            Ok(write(&self.catalogued(id.column)?.name))
+            Ok(write(self.catalogued(id.column)?))
         })
     }
 
@@ -294,7 +298,7 @@ impl<'a> Draft<'a> {
                             Code::Unsupported,
                             format!(
                                 "an expression over {} has a type that cannot leave a department: \
-                                 cast it to int64, decimal, date or bool",
+                                 cast it to int64, decimal, date, timestamp or bool",
                                 self.relation.name()
                             ),
                         )
@@ -318,12 +322,12 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Boolean shares of a number, date or bool.
+/// Boolean shares of a number, date, timestamp or bool.
 pub(super) fn number_form(data_type: ScalarType) -> Result<Encoding> {
     Ok(Encoding::Bits(match data_type {
         ScalarType::Bool => 1,
         ScalarType::Date => 32,
-        ScalarType::Int64 => 64,
+        ScalarType::Int64 | ScalarType::Timestamp => 64,
         ScalarType::Decimal { precision, .. } if precision <= 18 => 64,
         ScalarType::Decimal { .. } => 128,
         ScalarType::Utf8 | ScalarType::Float64 => {

@@ -5,7 +5,7 @@
 
 use super::algebra::AVERAGE;
 use crate::error::{Code, Error, Result};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Case, Cast, Like, ScalarFunction};
 use datafusion::logical_expr::{Expr, Operator};
@@ -21,6 +21,7 @@ const ROW_FUNCTIONS: &[&str] = &[
     "coalesce",
     "concat",
     "date_part",
+    "date_trunc",
     "left",
     "lower",
     "ltrim",
@@ -68,13 +69,14 @@ pub(super) fn type_name(data_type: &DataType) -> Result<String> {
         DataType::Float64 => "DOUBLE".to_owned(),
         DataType::Boolean => "BOOLEAN".to_owned(),
         DataType::Date32 => "DATE".to_owned(),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP(6)".to_owned(),
         DataType::Utf8 => "VARCHAR".to_owned(),
         DataType::Decimal128(precision, scale) if *scale >= 0 => {
             format!("DECIMAL({precision}, {scale})")
         }
         _ => {
             return Err(refuse(
-                "a type other than int64, decimal, date, bool and utf8",
+                "a type other than int64, decimal, date, timestamp, bool and utf8",
             ));
         }
     })
@@ -272,16 +274,19 @@ impl Emitter<'_> {
 
     fn cast(&self, cast: &Cast, depth: usize) -> Result<(String, u8)> {
         let target = cast.field.data_type();
-        if let (Expr::Literal(value @ ScalarValue::Utf8(Some(_)), _), DataType::Date32) =
-            (cast.expr.as_ref(), target)
+        if let (
+            Expr::Literal(value @ ScalarValue::Utf8(Some(_)), _),
+            DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, None),
+        ) = (cast.expr.as_ref(), target)
         {
-            let date = value.cast_to(&DataType::Date32).map_err(|_| {
-                Error::new(
-                    Code::TypeMismatch,
-                    "a date literal is not written YYYY-MM-DD",
-                )
+            let value = value.cast_to(target).map_err(|_| {
+                let expected = match target {
+                    DataType::Date32 => "a date literal is not written YYYY-MM-DD",
+                    _ => "a timestamp literal is not written YYYY-MM-DD hh:mm:ss",
+                };
+                Error::new(Code::TypeMismatch, expected)
             })?;
-            return literal(&date);
+            return literal(&value);
         }
         Ok((
             format!(
@@ -392,9 +397,13 @@ fn literal(value: &ScalarValue) -> Result<(String, u8)> {
             Ok(ScalarValue::Utf8(Some(text))) => (format!("DATE '{text}'"), ATOM),
             _ => return Err(refuse("a date literal of this query")),
         },
+        ScalarValue::TimestampMicrosecond(Some(_), None) => match value.cast_to(&DataType::Utf8) {
+            Ok(ScalarValue::Utf8(Some(text))) => (format!("TIMESTAMP(6) '{text}'"), ATOM),
+            _ => return Err(refuse("a timestamp literal of this query")),
+        },
         _ => {
             return Err(refuse(
-                "a literal of this query: use integers, decimals, dates or text",
+                "a literal of this query: use integers, decimals, dates, timestamps or text",
             ));
         }
     })

@@ -6,6 +6,7 @@
 //! | module | does |
 //! |---|---|
 //! | `sql` | parses and types the query against published schemas alone |
+//! | `federated` | tables of several departments' rows, as the union of them |
 //! | `diagnose` | the engine's errors as ours: position, near misses, never a literal |
 //! | `block` | the engine's logical plan to one normalised query block |
 //! | `columns` | references of that block |
@@ -39,6 +40,7 @@ mod cost;
 mod diagnose;
 mod draft;
 mod emit;
+mod federated;
 mod keys;
 mod order;
 mod predicate;
@@ -56,6 +58,7 @@ use crate::schema::Department;
 use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
+pub use federated::FederatedTable;
 
 /// The longest SQL text that is planned, in bytes.
 pub const MAX_SQL_BYTES: usize = 32 * 1024;
@@ -79,6 +82,8 @@ pub struct Member {
 pub struct Federation {
     /// In ascending order of department.
     pub members: Vec<Member>,
+    /// Names for the rows of several members.
+    pub tables: Vec<FederatedTable>,
 }
 
 /// What is to be planned, and for whom.
@@ -147,7 +152,8 @@ impl Federation {
 /// - [`Code::Unsupported`]: valid SQL outside the class of `docs/sql.md`;
 /// - [`Code::NotUnique`]: a join that needs a key that is not declared;
 /// - [`Code::PolicyDenied`]: raw rows, or no computing parties that every owner accepts;
-/// - [`Code::BadConfig`]: joined columns whose owners declare different canonical forms;
+/// - [`Code::BadConfig`]: joined columns whose owners declare different canonical forms; a federated
+///   table whose members differ;
 /// - [`Code::LimitExceeded`]: a text that is too long or nests too deeply.
 pub fn plan(request: &Request<'_>) -> Result<Planned> {
     if request.sql.len() > MAX_SQL_BYTES {

@@ -5,10 +5,12 @@
 //! proves that the types go together and gives the schema of the result.
 
 use super::diagnose;
-use super::{Federation, emit};
+use super::federated::Part;
+use super::{FederatedTable, Federation, emit};
 use crate::catalog::{Published, Table};
 use crate::error::{Code, Error, Result};
 use crate::local::engine_config;
+use crate::local::truncate::{DATE_TRUNC, date_trunc};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::config::ConfigOptions;
@@ -16,16 +18,21 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::logical_plan::builder::LogicalTableSource;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{
-    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
+    WindowUDF, ident,
 };
 use datafusion::optimizer::Analyzer;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast::{SetExpr, Statement};
+use datafusion::sql::sqlparser::ast::{
+    DataType as SqlType, Expr as SqlExpr, SetExpr, Statement, TimezoneInfo, visit_expressions_mut,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Nested parentheses and subqueries that the parser accepts: the engine's own default, so that
@@ -80,7 +87,7 @@ impl Query {
             .with_tokens_with_locations(tokens.clone())
             .parse_statements()
             .map_err(|error| diagnose::syntax(&error))?;
-        let query = Self {
+        let mut query = Self {
             statement: match (statements.pop(), statements.is_empty()) {
                 (Some(statement), true) => statement,
                 (None, _) => return Err(Error::new(Code::SqlSyntax, "the SQL text is empty")),
@@ -94,6 +101,7 @@ impl Query {
             tokens,
         };
         query.only_select()?;
+        microseconds(&mut query.statement);
         Ok(query)
     }
 
@@ -167,15 +175,30 @@ impl Query {
     }
 }
 
+/// `TIMESTAMP` is in microseconds, as columns are; the engine's own is in nanoseconds, which do not
+/// reach the year 2263.
+fn microseconds(statement: &mut Statement) {
+    let _ = visit_expressions_mut(statement, |expr| {
+        if let SqlExpr::Cast { data_type, .. } = expr {
+            in_microseconds(data_type);
+        } else if let SqlExpr::TypedString(typed) = expr {
+            in_microseconds(&mut typed.data_type);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
+fn in_microseconds(data_type: &mut SqlType) {
+    if let SqlType::Timestamp(None | Some(6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) =
+        data_type
+    {
+        *data_type = SqlType::Timestamp(Some(6), TimezoneInfo::None);
+    }
+}
+
 /// Types a query over every table of the federation.
 pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed> {
-    let mut tables = Tables::default();
-    for member in &federation.members {
-        for catalog in member.catalog.iter() {
-            tables.add_catalog(catalog);
-        }
-    }
-    let mut scope = Scope::new(tables);
+    let mut scope = Scope::of(federation);
     scope.aggregates = SessionStateDefaults::default_aggregate_functions();
     let plan = scope
         .plan(query.statement.clone())
@@ -190,13 +213,7 @@ pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed
 /// Types a query over every table of the federation, and brings it into the engine's optimised form:
 /// subqueries as joins, conditions near their tables, columns that nobody looks at gone.
 pub(super) fn optimised(query: &Query, federation: &Federation) -> Result<Typed> {
-    let mut tables = Tables::default();
-    for member in &federation.members {
-        for catalog in member.catalog.iter() {
-            tables.add_catalog(catalog);
-        }
-    }
-    let mut scope = Scope::new(tables);
+    let mut scope = Scope::of(federation);
     scope.aggregates = SessionStateDefaults::default_aggregate_functions();
     let plan = scope
         .plan(query.statement.clone())
@@ -293,6 +310,53 @@ fn table_schema(table: &Table) -> SchemaRef {
     ))
 }
 
+/// A federated table: UNION ALL of its members, which the engine puts in its place.
+struct View(LogicalPlan);
+
+impl TableSource for View {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.0.schema().inner())
+    }
+
+    fn get_logical_plan(&self) -> Option<Cow<'_, LogicalPlan>> {
+        Some(Cow::Borrowed(&self.0))
+    }
+}
+
+/// The union of the members, columns in the order of the first's.
+fn view(table: &FederatedTable, federation: &Federation) -> Result<LogicalPlan> {
+    let parts = table.resolve(federation)?;
+    let names: Vec<&str> = match parts.first() {
+        Some(first) => first
+            .table
+            .columns
+            .iter()
+            .map(|of| of.name.as_str())
+            .collect(),
+        None => Vec::new(),
+    };
+    let one = |part: &Part<'_>| {
+        let name = TableReference::partial(part.department, part.table.name.as_str());
+        let source = Arc::new(LogicalTableSource::new(table_schema(part.table)));
+        LogicalPlanBuilder::scan(name, source, None)?.project(names.iter().map(|of| ident(*of)))
+    };
+    let mut made: Option<std::result::Result<LogicalPlanBuilder, DataFusionError>> = None;
+    for part in &parts {
+        let rows = one(part);
+        made = Some(match made {
+            None => rows,
+            Some(before) => before.and_then(|of| of.union(rows?.build()?)),
+        });
+    }
+    made.and_then(|of| of.and_then(LogicalPlanBuilder::build).ok())
+        .ok_or_else(|| {
+            Error::new(
+                Code::BadConfig,
+                format!("{}: its members cannot be put together", table.name()),
+            )
+        })
+}
+
 /// What the engine may see while it types: schemas and allow-listed functions.
 struct Scope {
     tables: Tables,
@@ -300,6 +364,8 @@ struct Scope {
     planners: Vec<Arc<dyn ExprPlanner>>,
     scalars: Vec<Arc<ScalarUDF>>,
     aggregates: Vec<Arc<AggregateUDF>>,
+    /// Federated tables by name.
+    views: BTreeMap<(String, String), Result<LogicalPlan>>,
     error: RefCell<Option<Error>>,
 }
 
@@ -312,12 +378,39 @@ impl Scope {
             scalars: SessionStateDefaults::default_scalar_functions()
                 .into_iter()
                 .filter(|function| emit::allowed(function.name()))
+                .filter(|function| function.name() != DATE_TRUNC)
+                .chain([Arc::new(date_trunc())])
                 .collect(),
             aggregates: SessionStateDefaults::default_aggregate_functions()
                 .into_iter()
                 .filter(|function| matches!(function.name(), "count" | "sum" | "avg"))
                 .collect(),
+            views: BTreeMap::new(),
             error: RefCell::new(None),
+        }
+    }
+
+    /// Every table of the federation, and federated ones.
+    fn of(federation: &Federation) -> Self {
+        let mut tables = Tables::default();
+        for member in &federation.members {
+            for catalog in member.catalog.iter() {
+                tables.add_catalog(catalog);
+            }
+        }
+        let mut views = BTreeMap::new();
+        for table in &federation.tables {
+            let key = (table.space().to_owned(), table.table().to_owned());
+            let view = view(table, federation);
+            if let Ok(view) = &view {
+                let schema = Arc::clone(view.schema().inner());
+                tables.0.entry(key.clone()).or_insert(schema);
+            }
+            views.insert(key, view);
+        }
+        Self {
+            views,
+            ..Self::new(tables)
         }
     }
 
@@ -376,6 +469,15 @@ impl ContextProvider for Scope {
             name.schema().unwrap_or_default().to_owned(),
             name.table().to_owned(),
         );
+        if let (Some(view), None) = (self.views.get(&key), name.catalog()) {
+            return match view {
+                Ok(plan) => Ok(Arc::new(View(plan.clone()))),
+                Err(error) => {
+                    *self.error.borrow_mut() = Some(error.clone());
+                    Err(DataFusionError::Plan("no federated table".to_owned()))
+                }
+            };
+        }
         match self.tables.0.get(&key) {
             Some(schema) if name.catalog().is_none() => {
                 Ok(Arc::new(LogicalTableSource::new(Arc::clone(schema))))

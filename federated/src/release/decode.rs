@@ -8,6 +8,7 @@ use crate::plan::{ColumnRef, Encoding, FragmentColumn, JointPlan, Operator, Rele
 use crate::schema::ScalarType;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
 };
 use std::sync::Arc;
 
@@ -242,6 +243,9 @@ fn number_array(values: &[Option<i128>], data_type: ScalarType) -> Result<ArrayR
     Ok(match data_type {
         ScalarType::Int64 => Arc::new(Int64Array::from(narrowed::<i64>(values)?)),
         ScalarType::Date => Arc::new(Date32Array::from(narrowed::<i32>(values)?)),
+        ScalarType::Timestamp => {
+            Arc::new(TimestampMicrosecondArray::from(narrowed::<i64>(values)?))
+        }
         ScalarType::Bool => Arc::new(
             values
                 .iter()

@@ -83,6 +83,7 @@ impl Federation {
         });
         let planning = planner::Federation {
             members: members.collect(),
+            tables: vec![],
         };
         Ok(Self {
             departments,
@@ -95,6 +96,17 @@ impl Federation {
             memory: None,
             seed: 1,
         })
+    }
+
+    /// Declares a federated table of these members.
+    ///
+    /// # Errors
+    /// `BadConfig` for names that are none.
+    pub fn declare(&mut self, name: &str, members: &[String]) -> Result<()> {
+        let table = planner::FederatedTable::new(name, members);
+        let table = table.map_err(|what| Error::new(Code::BadConfig, what))?;
+        self.planning.tables.push(table);
+        Ok(())
     }
 
     /// Plans a query as the home gateway does.

@@ -29,6 +29,8 @@ pub enum Split {
     Default,
     /// As [`Self::Default`], but orders belong to port.
     Apart,
+    /// As [`Self::Default`], but port has the lineitems of even orders, and `national.lineitem` means all.
+    Horizontal,
 }
 
 impl Split {
@@ -38,8 +40,42 @@ impl Split {
         match name {
             "default" => Some(Self::Default),
             "apart" => Some(Self::Apart),
+            "horizontal" => Some(Self::Horizontal),
             _ => None,
         }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Apart => "apart",
+            Self::Horizontal => "horizontal",
+        }
+    }
+
+    /// Federated tables and their members.
+    #[must_use]
+    pub fn federated(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Default | Self::Apart => &[],
+            Self::Horizontal => &[("national.lineitem", &["customs.lineitem", "port.lineitem"])],
+        }
+    }
+
+    /// Federated tables as a federation file declares them.
+    #[must_use]
+    pub fn declarations(self) -> String {
+        let mut out = String::new();
+        for (name, members) in self.federated() {
+            let members = members.join("\", \"");
+            let _ = write!(
+                out,
+                "[[federated_tables]]\nname = \"{name}\"\nmembers = [\"{members}\"]\n"
+            );
+        }
+        out
     }
 
     /// Departments with their tables, in ascending order of name.
@@ -49,6 +85,13 @@ impl Split {
             Self::Default => &[
                 ("customs", &["lineitem", "orders"]),
                 ("market", &["part", "partsupp", "supplier"]),
+                ("stats", &["nation", "region"]),
+                ("tax", &["customer"]),
+            ],
+            Self::Horizontal => &[
+                ("customs", &["lineitem", "orders"]),
+                ("market", &["part", "partsupp", "supplier"]),
+                ("port", &["lineitem"]),
                 ("stats", &["nation", "region"]),
                 ("tax", &["customer"]),
             ],
@@ -62,9 +105,15 @@ impl Split {
         }
     }
 
-    /// The department that has a table.
+    /// The department that has a table, or what stands for those that have its rows.
     #[must_use]
     pub fn home(self, table: &str) -> &'static str {
+        let federated = self.federated().iter();
+        for (space, name) in federated.filter_map(|(name, _)| name.split_once('.')) {
+            if name == table {
+                return space;
+            }
+        }
         let mut departments = self.departments().iter();
         departments
             .find(|(_, tables)| tables.contains(&table))
@@ -191,6 +240,7 @@ fn published(name: &str, rows: &RecordBatch) -> Result<Table> {
             codes: Vec::new(),
             max_distinct: 0,
             max_abs: 0,
+            fixed_point: false,
         };
         let any: &dyn std::any::Any = values.as_any();
         if let Some(texts) = any.downcast_ref::<StringArray>() {
@@ -255,8 +305,10 @@ pub fn departments(
         let mut rules = Vec::new();
         let mut levels = Vec::new();
         for name in *tables {
-            let rows = table(name, scale)?;
-            let table = published(name, &rows)?;
+            let whole = table(name, scale)?;
+            let mut table = published(name, &whole)?;
+            let rows = share(split, department, name, whole)?;
+            table.max_rows = (rows.num_rows() as u64).max(1);
             levels.push(((*name).to_owned(), "*".to_owned(), Level::L1));
             for permits in Use::ALL {
                 if permits == Use::Output && !output {
@@ -290,6 +342,42 @@ pub fn departments(
         });
     }
     Ok(departments)
+}
+
+/// A department's part of a table.
+fn share(split: Split, department: &str, name: &str, rows: RecordBatch) -> Result<RecordBatch> {
+    if split != Split::Horizontal || name != "lineitem" {
+        return Ok(rows);
+    }
+    let failed = || Error::new(Code::Internal, "a TPC-H table cannot be divided");
+    let keys: &dyn std::any::Any = rows.column(0).as_any();
+    let keys = keys.downcast_ref::<arrow::array::Int64Array>();
+    let even = department == "port";
+    let own: arrow::array::BooleanArray = keys
+        .ok_or_else(failed)?
+        .iter()
+        .map(|key| key.map(|key| (key % 2 == 0) == even))
+        .collect();
+    arrow::compute::filter_record_batch(&rows, &own).map_err(|_| failed())
+}
+
+/// The tables of all departments by name, each with the rows of all that have some.
+///
+/// # Errors
+/// `Internal` when rows of one table have two schemas.
+pub fn whole(departments: &[Department]) -> Result<Vec<(String, RecordBatch)>> {
+    let mut tables: Vec<(String, RecordBatch)> = Vec::new();
+    for data in departments.iter().flat_map(|of| &of.tables) {
+        let known = tables.iter_mut().find(|(name, _)| *name == data.table.name);
+        match known {
+            Some((_, rows)) => {
+                *rows = concat_batches(&rows.schema(), [&*rows, &data.rows])
+                    .map_err(|_| Error::new(Code::Internal, "a table of two schemas"))?;
+            }
+            None => tables.push((data.table.name.clone(), data.rows.clone())),
+        }
+    }
+    Ok(tables)
 }
 
 /// Writes departments' tables, catalogues and rules below `folder`, as a sandbox reads them.

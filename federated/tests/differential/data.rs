@@ -2,6 +2,7 @@
 
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub enum Value {
     Int(i64),
     Decimal(i128),
     Date(i32),
+    Timestamp(i64),
     Bool(bool),
     Text(String),
 }
@@ -87,8 +89,9 @@ pub struct Shape {
 
 impl Shape {
     pub fn random(dice: &mut Dice) -> Self {
-        let key_type = match dice.index(5) {
+        let key_type = match dice.index(6) {
             0 => ScalarType::Date,
+            3 => ScalarType::Timestamp,
             1 => ScalarType::Decimal {
                 precision: 8,
                 scale: 2,
@@ -107,6 +110,7 @@ impl Shape {
         match self.key_type {
             ScalarType::Utf8 => Value::Text(format!("ID{number:03}X")),
             ScalarType::Date => Value::Date((number * 37 - 400) as i32),
+            ScalarType::Timestamp => Value::Timestamp(number * 86_399_000_001 - 400_000_000_000),
             ScalarType::Decimal { .. } => Value::Decimal(i128::from(number) * 25 - 300),
             _ => Value::Int(number * 1_000_003 - 7),
         }
@@ -127,6 +131,7 @@ fn column(name: &str, data_type: ScalarType, nullable: bool) -> Column {
         codes: vec![],
         max_distinct: 0,
         max_abs: 0,
+        fixed_point: false,
     }
 }
 
@@ -234,6 +239,11 @@ impl RandomTable {
         self.add(dice, "day", ScalarType::Date, |dice, _| {
             Value::Date(dice.range(-20_000, 20_000) as i32 / 2_000 * 1_500)
         });
+        self.add(dice, "at", ScalarType::Timestamp, |dice, _| {
+            // Few days, a few times of each, some of them before 1970.
+            let day = dice.range(-9, 9) * 700 * 86_400_000_000;
+            Value::Timestamp(day + *dice.pick(&[0, 1, 45_296_789_000, 86_399_999_999]))
+        });
         self.add(dice, "flag", ScalarType::Bool, |dice, _| {
             Value::Bool(dice.chance(50))
         });
@@ -270,6 +280,33 @@ impl RandomTable {
             values,
             dirty,
         });
+    }
+
+    /// The same rows in the hands of several departments; some of them may have none.
+    pub fn split(&self, dice: &mut Dice, departments: &[&str]) -> Vec<Self> {
+        let all = dice.chance(25).then(|| dice.index(departments.len()));
+        let owner: Vec<usize> = (0..self.rows)
+            .map(|_| all.unwrap_or_else(|| dice.index(departments.len())))
+            .collect();
+        let part = |(at, name): (usize, &&str)| {
+            let columns = self.columns.iter().map(|column| {
+                let values = column.values.iter().zip(&owner);
+                RandomColumn {
+                    values: values
+                        .filter(|(_, owner)| **owner == at)
+                        .map(|(value, _)| value.clone())
+                        .collect(),
+                    ..column.clone()
+                }
+            });
+            Self {
+                department: (*name).to_owned(),
+                columns: columns.collect(),
+                rows: owner.iter().filter(|owner| **owner == at).count(),
+                ..self.clone()
+            }
+        };
+        departments.iter().enumerate().map(part).collect()
     }
 
     /// What the department publishes.
@@ -370,6 +407,7 @@ fn array(data_type: ScalarType, values: &[Option<Value>]) -> ArrayRef {
     match data_type {
         ScalarType::Int64 => collect!(Int, Int64Array),
         ScalarType::Date => collect!(Date, Date32Array),
+        ScalarType::Timestamp => collect!(Timestamp, TimestampMicrosecondArray),
         ScalarType::Bool => collect!(Bool, BooleanArray),
         ScalarType::Utf8 => collect!(Text, StringArray),
         ScalarType::Decimal { precision, scale } => {

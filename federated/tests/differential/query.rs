@@ -296,6 +296,9 @@ fn local_condition(dice: &mut Dice, Named { alias, .. }: &Named<'_>) -> String {
     match dice.index(13) {
         0 => format!("{alias}.x {comparator} {}", dice.range(-10, 10)),
         1 => format!("{alias}.amount {comparator} {}.25", dice.range(-900, 900)),
+        2 if dice.chance(50) => {
+            format!("{alias}.at {comparator} TIMESTAMP '1970-01-01 12:34:56.789'")
+        }
         2 => format!("{alias}.day {comparator} DATE '1970-01-01'"),
         3 => format!("{alias}.flag"),
         4 => format!("NOT {alias}.flag"),
@@ -318,7 +321,7 @@ fn cross_condition(dice: &mut Dice, named: &[Named<'_>]) -> String {
     }
     let (left, right) = (named[left].alias, named[right].alias);
     let comparator = *dice.pick(&["<", "<=", ">", ">=", "<>"]);
-    let column = *dice.pick(&["x", "amount", "day", "big", "wide", "text"]);
+    let column = *dice.pick(&["x", "amount", "day", "at", "big", "wide", "text"]);
     let compare = format!("{left}.{column} {comparator} {right}.{column}");
     match dice.index(6) {
         0 => format!("({compare} OR {left}.flag)"),
@@ -333,7 +336,7 @@ fn group_keys(dice: &mut Dice, named: &[Named<'_>]) -> Vec<String> {
     let mut keys: Vec<String> = vec![];
     for _ in 0..count {
         let alias = named[dice.index(named.len())].alias;
-        let column = *dice.pick(&["code", "code", "flag", "x", "day", "text"]);
+        let column = *dice.pick(&["code", "code", "flag", "x", "day", "at", "text"]);
         let key = format!("{alias}.{column}");
         if !keys.contains(&key) {
             keys.push(key);
@@ -359,7 +362,7 @@ fn aggregate(dice: &mut Dice, named: &[Named<'_>]) -> Aggregate {
             wide: None,
         },
         2 => {
-            let column = *dice.pick(&["x", "day", "flag", "text", "code"]);
+            let column = *dice.pick(&["x", "day", "at", "flag", "text", "code"]);
             Aggregate {
                 sql: format!("COUNT({alias}.{column})"),
                 argument: Some(format!("{alias}.{column}")),

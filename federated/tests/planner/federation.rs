@@ -27,6 +27,7 @@ pub(crate) fn column(name: &str, data_type: ScalarType) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        fixed_point: false,
     }
 }
 
@@ -229,6 +230,7 @@ pub(crate) fn federation(leakage: Leakage) -> Federation {
             member(social, 3, leakage, &SETS),
             member(tax, 10, leakage, &SETS),
         ],
+        tables: vec![],
     }
 }
 

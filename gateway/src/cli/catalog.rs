@@ -42,7 +42,10 @@ fn rows(members: &[Member], described: bool) -> Result<Rows> {
             for column in &table.columns {
                 tables.push(format!("{}.{}", catalog.department, table.name));
                 names.push(column.name.clone());
-                types.push(column.data_type.to_string());
+                types.push(match column.error_bound() {
+                    Some(bound) => format!("{} ±{bound}", column.data_type),
+                    None => column.data_type.to_string(),
+                });
                 nullable.push(column.nullable);
                 let mut role = Vec::new();
                 if table.key.contains(&column.name) {
@@ -91,6 +94,7 @@ mod tests {
                 "columns": [
                     { "name": "person_id", "type": "utf8", "nullable": false },
                     { "name": "income", "type": "decimal(14,2)" },
+                    { "name": "ratio", "type": "decimal(9,3)", "fixed_point": true },
                 ],
             }],
         });
@@ -108,7 +112,8 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "table,column,type,nullable,role,max_rows,description\n\
              civil.residents,person_id,utf8,false,\"key, unit\",100,\"\"\n\
-             civil.residents,income,\"decimal(14,2)\",true,\"\",100,\"\"\n"
+             civil.residents,income,\"decimal(14,2)\",true,\"\",100,\"\"\n\
+             civil.residents,ratio,\"decimal(9,3) ±0.0005\",true,\"\",100,\"\"\n"
         );
     }
 }

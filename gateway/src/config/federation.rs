@@ -4,6 +4,7 @@ use super::reader::{Document, Mistakes, Table};
 use crate::identity::{PublicKey, check_department};
 use std::path::Path;
 use veilgate_federated::plan::Line;
+use veilgate_federated::planner::FederatedTable;
 use veilgate_federated::schema::Department;
 
 /// A gateway of the federation.
@@ -30,6 +31,7 @@ pub struct Gateway {
 pub struct Federation {
     gateways: Vec<Gateway>,
     line: Line,
+    tables: Vec<FederatedTable>,
 }
 
 impl Federation {
@@ -64,6 +66,7 @@ impl Federation {
             Ok(Self {
                 gateways,
                 line: Line::default(),
+                tables: Vec::new(),
             })
         } else {
             Err(mistakes)
@@ -96,13 +99,24 @@ impl Federation {
         }
         gateways.sort_by(|a, b| a.department.cmp(&b.department));
         let line = root.table("line").map_or_else(Line::default, |t| line(&t));
-        Some(Self { gateways, line })
+        let tables = federated_tables(&root, &gateways);
+        Some(Self {
+            gateways,
+            line,
+            tables,
+        })
     }
 
     /// What the connections between the gateways are like.
     #[must_use]
     pub fn line(&self) -> Line {
         self.line
+    }
+
+    /// Names for the rows of several departments.
+    #[must_use]
+    pub fn tables(&self) -> &[FederatedTable] {
+        &self.tables
     }
 
     /// All gateways, in ascending order of department.
@@ -139,8 +153,61 @@ impl Federation {
             text.push('\n');
             text.push_str(&gateway.to_toml());
         }
+        for table in &self.tables {
+            let members = table.members().iter();
+            let members: Vec<String> = members
+                .map(|(department, table)| format!("\"{department}.{table}\""))
+                .collect();
+            text.push_str(&format!(
+                "\n[[federated_tables]]\nname = \"{}\"\nmembers = [{}]\n",
+                table.name(),
+                members.join(", ")
+            ));
+        }
         text
     }
+}
+
+/// `[[federated_tables]]`: names of which every member is a table of a gateway with data.
+fn federated_tables(root: &Table<'_>, gateways: &[Gateway]) -> Vec<FederatedTable> {
+    let mut tables: Vec<FederatedTable> = Vec::new();
+    for entry in root.tables("federated_tables") {
+        let name = entry.require_text("name", "national.lineitem");
+        let members = entry.texts("members", "[\"north.lineitem\", \"south.lineitem\"]");
+        let (Some(name), Some(members)) = (name, members) else {
+            continue;
+        };
+        let table = match FederatedTable::new(&name, &members) {
+            Ok(table) => table,
+            Err(what) => {
+                entry.mistake("members", what);
+                continue;
+            }
+        };
+        let gateway = |name: &str| gateways.iter().find(|of| of.department == name);
+        if gateway(table.space()).is_some() {
+            let what = format_args!("a gateway's department is named `{}` too", table.space());
+            entry.mistake("name", what);
+        }
+        if tables.iter().any(|other| other.name() == table.name()) {
+            entry.mistake("name", format_args!("{} is declared twice", table.name()));
+        }
+        for (department, _) in table.members() {
+            match gateway(department) {
+                None => entry.mistake(
+                    "members",
+                    format_args!("no gateway has the department `{department}`"),
+                ),
+                Some(of) if of.neutral => {
+                    let what = format_args!("{department} is neutral and has no tables");
+                    entry.mistake("members", what);
+                }
+                Some(_) => {}
+            }
+        }
+        tables.push(table);
+    }
+    tables
 }
 
 /// `[line]`: what one gateway's operator knows of the way to the others.

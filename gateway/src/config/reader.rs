@@ -275,6 +275,28 @@ impl<'a> Table<'a> {
         self.text(field)
     }
 
+    /// A list of texts that must be there.
+    pub(super) fn texts(&self, field: &'static str, example: &str) -> Option<Vec<String>> {
+        let Some(node) = self.node(field) else {
+            self.missing(field, example);
+            return None;
+        };
+        let texts = match &node.value {
+            Value::List(items) => items
+                .iter()
+                .map(|item| match &item.value {
+                    Value::Text(text) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect(),
+            _ => None,
+        };
+        if texts.is_none() {
+            self.wrong(field, node, "a list of texts in quotes");
+        }
+        texts
+    }
+
     /// Text that must be there and parse.
     pub(super) fn require<T, E: fmt::Display>(
         &self,

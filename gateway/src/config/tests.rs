@@ -228,6 +228,78 @@ fn federations_are_sorted_and_write_what_they_read() {
 }
 
 #[test]
+fn federated_tables_name_gateways_with_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateways = format!(
+        "version = 1\n{}{}{}neutral = true\n",
+        entry("north", 1, &key()),
+        entry("south", 2, &key()),
+        entry("bureau", 3, &key())
+    );
+    let declared = |name: &str, members: &str| {
+        format!("[[federated_tables]]\nname = \"{name}\"\nmembers = {members}\n")
+    };
+    let good = declared("national.taxes", "[\"north.taxes\", \"south.tax_rows\"]");
+    let path = write(folder.path(), FEDERATION_FILE, &format!("{gateways}{good}"));
+    let federation = Federation::load(&path).unwrap();
+    let [table] = federation.tables() else {
+        panic!("one table");
+    };
+    assert_eq!(table.name(), "national.taxes");
+    let members: Vec<String> = table
+        .members()
+        .iter()
+        .map(|(d, t)| format!("{d}.{t}"))
+        .collect();
+    assert_eq!(members, ["north.taxes", "south.tax_rows"]);
+    let again = write(folder.path(), "again.toml", &federation.to_toml());
+    assert_eq!(Federation::load(&again).unwrap(), federation);
+    let both = "[\"north.t\", \"south.t\"]";
+    for (text, due) in [
+        (
+            declared("south.all", both),
+            "`federated_tables[1].members`: south.all has a member in `south`",
+        ),
+        (
+            declared("bureau.all", both),
+            "`federated_tables[1].name`: a gateway's department is named `bureau` too",
+        ),
+        (
+            declared("national.t", "[\"north.t\", \"east.t\"]"),
+            "`federated_tables[1].members`: no gateway has the department `east`",
+        ),
+        (
+            declared("national.t", "[\"north.t\", \"bureau.t\"]"),
+            "`federated_tables[1].members`: bureau is neutral and has no tables",
+        ),
+        (
+            declared("national.t", "[\"north.t\", \"north.t\"]"),
+            "`federated_tables[1].members`: national.t has north.t twice",
+        ),
+        (
+            declared("national.t", "[\"north.t\"]"),
+            "`federated_tables[1].members`: national.t needs 2 to 64 members",
+        ),
+        (
+            declared("national", both),
+            "`federated_tables[1].members`: `national` is not `department.table`",
+        ),
+        (
+            declared("national.t", "[1]"),
+            "`federated_tables[1].members` must be a list of texts in quotes",
+        ),
+        (
+            format!("{good}{good}"),
+            "`federated_tables[2].name`: national.taxes is declared twice",
+        ),
+    ] {
+        let path = write(folder.path(), FEDERATION_FILE, &format!("{gateways}{text}"));
+        let mistakes = Federation::load(&path).unwrap_err().to_string();
+        assert!(mistakes.contains(due), "{mistakes}\ninstead of {due}");
+    }
+}
+
+#[test]
 fn a_line_out_of_range_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let text = format!(

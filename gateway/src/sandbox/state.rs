@@ -1,6 +1,8 @@
-//! What a sandbox keeps under `DIR/.veilgate/`: keys, configuration, ledgers, logs.
+//! What a sandbox keeps under `DIR/.veilgate/`: keys, configuration, ledgers, logs; and what it reads of
+//! `DIR` itself.
 //!
 //! ```text
+//! federated_tables.toml        [[federated_tables]] of the federation, if there are any
 //! .veilgate/lock               held while the sandbox runs
 //! .veilgate/federation.toml    addresses and public keys
 //! .veilgate/analyst            who asks when nobody is named: analyst@department
@@ -11,6 +13,7 @@
 
 use super::folder::Folder;
 use crate::cli::connect::{STATE, Target, Who};
+use crate::config::Federation;
 use crate::identity::{Identity, PublicKey};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -18,6 +21,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::schema::Department;
+
+/// The file of a sandbox's folder that declares federated tables.
+pub const FEDERATED_TABLES: &str = "federated_tables.toml";
 
 /// The state of one sandbox, locked.
 #[derive(Debug)]
@@ -104,7 +110,19 @@ impl State {
                 log: home.join("gateway.log"),
             });
         }
+        let declared = folder.path.join(FEDERATED_TABLES);
+        if declared.exists() {
+            let text = std::fs::read_to_string(&declared).map_err(|error| {
+                let what = format!("cannot read {}: {}", declared.display(), error.kind());
+                Error::new(Code::BadConfig, what)
+            })?;
+            let _ = write!(federation, "\n# {FEDERATED_TABLES}\n{text}");
+        }
         write(&self.federation(), &federation)?;
+        if declared.exists() {
+            Federation::load(&self.federation())
+                .map_err(|mistakes| Error::new(Code::BadConfig, mistakes.to_string()))?;
+        }
         write(&self.dir.join("analyst"), &format!("{who}\n"))?;
         Ok(files)
     }
@@ -265,6 +283,36 @@ mod tests {
         assert!(second.message.contains("already"), "{second}");
         drop(first);
         State::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn federated_tables_are_declared_in_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        for department in ["north", "south"] {
+            std::fs::create_dir(dir.path().join(department)).unwrap();
+            std::fs::write(dir.path().join(department).join("t.csv"), "a\n").unwrap();
+        }
+        let folder = Folder::open(dir.path()).unwrap();
+        let who = Who::parse("analyst@north").unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let declare = |member: &str| {
+            let text = format!(
+                "[[federated_tables]]\nname = \"all.t\"\nmembers = [\"north.t\", \"{member}\"]\n"
+            );
+            std::fs::write(dir.path().join(FEDERATED_TABLES), text).unwrap();
+            state.prepare(&folder, &who)
+        };
+        declare("south.t").unwrap();
+        let federation = Federation::load(&state.federation()).unwrap();
+        assert_eq!(federation.tables()[0].name(), "all.t");
+        let error = declare("east.t").unwrap_err();
+        assert_eq!(error.code, Code::BadConfig);
+        assert!(
+            error
+                .message
+                .contains("no gateway has the department `east`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -166,7 +166,8 @@ impl Coordinator {
             }
         }
         members.sort_by(|a, b| a.department.cmp(&b.department));
-        (Federation { members }, missing)
+        let tables = self.node.federation.tables().to_vec();
+        (Federation { members, tables }, missing)
     }
 
     async fn member(&self, department: &str) -> Result<Member> {
@@ -432,7 +433,9 @@ fn blame_missing(error: Error, sql: &str, missing: &[(String, bool, Error)]) -> 
     let lower = sql.to_lowercase();
     for (department, neutral, why) in missing {
         let named = lower.contains(&format!("{department}."))
-            || lower.contains(&format!("\"{department}\"."));
+            || lower.contains(&format!("\"{department}\"."))
+            // A member of a federated table, which the text does not name.
+            || error.message.contains(&format!(" {department}."));
         let wanted = matches!(error.code, Code::UnknownTable) && named;
         let needed = *neutral && matches!(error.code, Code::PolicyDenied | Code::Unsupported);
         if wanted || needed {

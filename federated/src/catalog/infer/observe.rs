@@ -8,6 +8,7 @@ pub(super) struct Shapes {
     pub(super) int: bool,
     pub(super) decimal: bool,
     pub(super) date: bool,
+    pub(super) timestamp: bool,
     pub(super) bool: bool,
     /// Every value is 18 digits, or 17 and an X.
     pub(super) eighteen: bool,
@@ -22,6 +23,7 @@ impl Shapes {
             int: true,
             decimal: true,
             date: true,
+            timestamp: true,
             bool: true,
             eighteen: true,
             whole: 0,
@@ -35,6 +37,7 @@ impl Shapes {
         self.eighteen = self.eighteen && is_eighteen(bytes);
         self.bool = self.bool && is_bool(value);
         self.date = self.date && is_date(bytes);
+        self.timestamp = self.timestamp && is_timestamp(bytes);
         if !self.decimal && !self.int {
             return;
         }
@@ -120,6 +123,30 @@ fn is_date(bytes: &[u8]) -> bool {
     (1..=days).contains(&day)
 }
 
+/// Whether this is `YYYY-MM-DD hh:mm:ss` with at most six digits after the point, or a day alone.
+fn is_timestamp(bytes: &[u8]) -> bool {
+    let Some((day, time)) = bytes.split_at_checked(10) else {
+        return false;
+    };
+    if time.is_empty() {
+        return is_date(day);
+    }
+    let [b' ' | b'T', h1, h2, b':', m1, m2, b':', s1, s2, rest @ ..] = time else {
+        return false;
+    };
+    let below = |tens: u8, ones: u8, end: u8| {
+        tens.is_ascii_digit() && ones.is_ascii_digit() && 10 * (tens - b'0') + (ones - b'0') < end
+    };
+    let fraction = match rest {
+        [] => true,
+        [b'.', digits @ ..] => {
+            (1..=6).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    is_date(day) && below(*h1, *h2, 24) && below(*m1, *m2, 60) && below(*s1, *s2, 60) && fraction
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +184,22 @@ mod tests {
             "2024-01-32",
         ] {
             assert!(!shapes(&[text]).date, "{text}");
+        }
+        let mixed = shapes(&[
+            "2024-02-29",
+            "2024-02-29T23:59:59",
+            "2024-03-01 00:00:00.000001",
+        ]);
+        assert!(mixed.timestamp && !mixed.date);
+        for text in [
+            "2024-02-29 24:00:00",
+            "2024-02-29 10:00",
+            "2024-02-29 10:00:00Z",
+            "2024-02-29 10:00:00.0000001",
+            "2023-02-29 10:00:00",
+            "２０２４-02-29",
+        ] {
+            assert!(!shapes(&[text]).timestamp, "{text}");
         }
         assert!(shapes(&["true", "F", "t"]).bool);
         assert!(!shapes(&["0", "1"]).bool);

@@ -9,7 +9,7 @@ use crate::local::source_files;
 use crate::schema::ScalarType;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, UInt64Type};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
@@ -33,7 +33,9 @@ pub(super) struct ColumnProfile {
     pub(super) name: String,
     /// The type that the file declares; none in a CSV file.
     declared: Option<ScalarType>,
-    /// Whether the file declares a float, which becomes a decimal.
+    /// Whether a value is beyond what 64 bits with a sign hold.
+    beyond_int64: bool,
+    /// Whether the file declares a float, which becomes a decimal in fixed point.
     float: bool,
     shapes: Shapes,
     values: u64,
@@ -50,6 +52,7 @@ impl ColumnProfile {
         Self {
             name,
             declared,
+            beyond_int64: false,
             float,
             shapes: Shapes::any(),
             values: 0,
@@ -62,6 +65,12 @@ impl ColumnProfile {
 
     /// The type to declare.
     pub(super) fn data_type(&self) -> ScalarType {
+        if self.beyond_int64 {
+            return ScalarType::Decimal {
+                precision: 20,
+                scale: 0,
+            };
+        }
         if let Some(declared) = self.declared {
             return declared;
         }
@@ -78,6 +87,8 @@ impl ColumnProfile {
             ScalarType::Bool
         } else if shapes.date {
             ScalarType::Date
+        } else if shapes.timestamp {
+            ScalarType::Timestamp
         } else if shapes.eighteen || self.is_id18() {
             ScalarType::Utf8
         } else if shapes.int {
@@ -91,6 +102,11 @@ impl ColumnProfile {
         } else {
             ScalarType::Utf8
         }
+    }
+
+    /// Whether its values are rounded to the type to declare.
+    pub(super) fn is_float(&self) -> bool {
+        self.float
     }
 
     /// Whether at least 95 % of the values are identifiers with a valid check digit.
@@ -149,6 +165,9 @@ impl ColumnProfile {
     fn see_typed(&mut self, array: &ArrayRef) {
         self.nulls += array.null_count() as u64;
         self.values += (array.len() - array.null_count()) as u64;
+        if let Some(values) = array.as_primitive_opt::<UInt64Type>() {
+            self.beyond_int64 |= values.iter().flatten().any(|v| i64::try_from(v).is_err());
+        }
         if self.hashes.is_some() {
             let options = CastOptions::default();
             let text = cast_with_options(array, &DataType::Utf8, &options).ok();
@@ -310,7 +329,7 @@ fn parquet(path: &Path, table: &mut TableProfile) -> Result<Vec<String>> {
                     };
                     if float {
                         table.notices.push(format!(
-                            "column {name} is a float in Parquet; it is read as an exact decimal, rounded to the declared scale"
+                            "column {name} is a float in Parquet; it is read in fixed point, rounded to the declared scale"
                         ));
                     }
                     table
@@ -348,6 +367,7 @@ fn declared(data_type: &DataType) -> Option<Declared> {
         DataType::Float32 | DataType::Float64 => Declared::Float,
         DataType::Boolean => Declared::Scalar(ScalarType::Bool),
         DataType::Date32 | DataType::Date64 => Declared::Scalar(ScalarType::Date),
+        DataType::Timestamp(..) => Declared::Scalar(ScalarType::Timestamp),
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)
         | DataType::Decimal128(precision, scale) => Declared::Scalar(ScalarType::Decimal {

@@ -5,7 +5,8 @@ use crate::catalog::Table;
 use crate::schema::ScalarType;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, UnaryOperator, Value,
+    Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, TimezoneInfo, UnaryOperator,
+    Value,
 };
 use std::collections::BTreeSet;
 
@@ -26,6 +27,7 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "coalesce",
     "concat",
     "date_part",
+    "date_trunc",
     "ends_with",
     "extract",
     "left",
@@ -149,8 +151,14 @@ impl Names<'_> {
                 _ => Err(NotAllowed::new("a literal of an unusual kind")),
             },
             Expr::TypedString(typed) => match typed.data_type {
-                DataType::Date if !typed.uses_odbc_syntax => Ok(RowExpression::constant()),
-                _ => Err(NotAllowed::new("a typed literal other than DATE")),
+                DataType::Date | DataType::Timestamp(Some(6), TimezoneInfo::None)
+                    if !typed.uses_odbc_syntax =>
+                {
+                    Ok(RowExpression::constant())
+                }
+                _ => Err(NotAllowed::new(
+                    "a typed literal other than DATE and TIMESTAMP(6)",
+                )),
             },
             Expr::UnaryOp { op, expr: inner } => {
                 let of = self.row(inner, depth)?;
@@ -227,7 +235,10 @@ impl Names<'_> {
                 | DateTimeField::Week(None)
                 | DateTimeField::Day
                 | DateTimeField::Dow
-                | DateTimeField::Doy => self.every([expr.as_ref()], depth),
+                | DateTimeField::Doy
+                | DateTimeField::Hour
+                | DateTimeField::Minute
+                | DateTimeField::Second => self.every([expr.as_ref()], depth),
                 _ => Err(NotAllowed::new("EXTRACT of an unusual field")),
             },
             Expr::Substring {
@@ -350,6 +361,7 @@ impl Names<'_> {
                 ScalarType::Int64
             }
             DataType::Date => ScalarType::Date,
+            DataType::Timestamp(Some(6), TimezoneInfo::None) => ScalarType::Timestamp,
             DataType::Boolean | DataType::Bool => ScalarType::Bool,
             DataType::Varchar(None) | DataType::Text | DataType::String(None) => ScalarType::Utf8,
             DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale))
@@ -380,7 +392,8 @@ impl Names<'_> {
             }
         }
         Ok(match target {
-            ScalarType::Int64 | ScalarType::Decimal { .. } | ScalarType::Date => of,
+            ScalarType::Int64 | ScalarType::Decimal { .. } => of,
+            // A day of a timestamp is another value.
             _ => of.other(),
         })
     }
@@ -419,11 +432,13 @@ fn function_type(expr: &Expr) -> Option<ScalarType> {
     }
 }
 
-/// Whether every value of `source` is exactly a value of `target`.
+/// Whether no value of `source` fails to be cast to `target`, and no number is rounded.
 fn widens(source: ScalarType, target: ScalarType) -> bool {
-    use ScalarType::{Date, Decimal, Int64, Utf8};
+    use ScalarType::{Date, Decimal, Int64, Timestamp, Utf8};
     match (source, target) {
-        (Int64 | Date | Decimal { .. }, Utf8) => true,
+        (Int64 | Date | Timestamp | Decimal { .. }, Utf8) => true,
+        // Not the same value, but a cast that cannot fail.
+        (Timestamp, Date) => true,
         (Int64, Decimal { precision, scale }) => precision >= scale.saturating_add(19),
         (
             Decimal {

@@ -5,7 +5,8 @@
 //! branch only where there are rows for it, so a constant that always fails tells just as much.
 
 use super::NotAllowed;
-use arrow::datatypes::DataType;
+use crate::local::truncate::Unit;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -17,8 +18,10 @@ const MAX_POSITION: i64 = 1_000_000;
 const MAX_BESIDE: i64 = 1_000_000;
 /// Digits that an unscaled decimal holds whatever they are.
 const MAX_DIGITS: i32 = 38;
-/// Fields of a date that exist for every date.
-const FIELDS: &[&str] = &["year", "quarter", "month", "week", "day", "dow", "doy"];
+/// Fields of a date or timestamp that exist for every one.
+const FIELDS: &[&str] = &[
+    "year", "quarter", "month", "week", "day", "dow", "doy", "hour", "minute", "second",
+];
 
 /// Refuses a plan that some values of its columns could make fail.
 pub(super) fn none(plan: &LogicalPlan) -> Result<(), NotAllowed> {
@@ -110,6 +113,13 @@ fn function(call: &ScalarFunction, type_of: &Types<'_>) -> Option<&'static str> 
             });
             (!known).then_some("date_part of an unusual field")
         }
+        "date_trunc" => {
+            let known = arguments
+                .first()
+                .and_then(constant)
+                .is_some_and(|unit| unit.try_as_str().flatten().and_then(Unit::named).is_some());
+            (!known).then_some("date_trunc to an unusual unit")
+        }
         "abs" => {
             let fits = arguments.iter().all(|of| match type_of(of) {
                 Some(DataType::Decimal128(..)) => true,
@@ -188,8 +198,8 @@ fn digits(expr: &Expr, type_of: &Types<'_>) -> i32 {
 /// Whether every value of one type, with at most so many digits, can be cast to another.
 fn never_fails(from: &DataType, to: &DataType, digits: i32) -> bool {
     use DataType::{
-        Boolean, Date32, Decimal128, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null, UInt8,
-        UInt16, UInt32, Utf8, Utf8View,
+        Boolean, Date32, Decimal128, Float64, Int8, Int16, Int32, Int64, LargeUtf8, Null,
+        Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View,
     };
     let whole = match from {
         Int8 | UInt8 => 3,
@@ -202,7 +212,11 @@ fn never_fails(from: &DataType, to: &DataType, digits: i32) -> bool {
         (from, to) if from == to => true,
         (Null, _) => true,
         (Utf8 | Utf8View | LargeUtf8, Utf8 | Utf8View | LargeUtf8) => true,
-        (Boolean | Date32 | Decimal128(..), Utf8 | Utf8View | LargeUtf8) => true,
+        (Boolean | Date32 | Timestamp(_, None) | Decimal128(..), Utf8 | Utf8View | LargeUtf8) => {
+            true
+        }
+        // Scans let the years 1 to 9999 in alone.
+        (Timestamp(TimeUnit::Microsecond, None), Date32) => true,
         (Decimal128(..), Float64) => true,
         (Decimal128(_, before), Decimal128(precision, after)) => {
             after >= before

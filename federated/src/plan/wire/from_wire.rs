@@ -106,6 +106,7 @@ pub(super) fn scalar(data_type: Option<pb::ScalarType>) -> Result<ScalarType> {
             scale: small(data_type.scale)?,
         }),
         Ok(pb::ScalarKind::Date) => Ok(ScalarType::Date),
+        Ok(pb::ScalarKind::Timestamp) => Ok(ScalarType::Timestamp),
         Ok(pb::ScalarKind::Bool) => Ok(ScalarType::Bool),
         Ok(pb::ScalarKind::Utf8) => Ok(ScalarType::Utf8),
         Ok(pb::ScalarKind::Float64) => Ok(ScalarType::Float64),

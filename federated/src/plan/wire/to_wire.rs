@@ -53,6 +53,7 @@ pub(super) fn scalar(data_type: ScalarType) -> pb::ScalarType {
         ScalarType::Int64 => (pb::ScalarKind::Int64, 0, 0),
         ScalarType::Decimal { precision, scale } => (pb::ScalarKind::Decimal, precision, scale),
         ScalarType::Date => (pb::ScalarKind::Date, 0, 0),
+        ScalarType::Timestamp => (pb::ScalarKind::Timestamp, 0, 0),
         ScalarType::Bool => (pb::ScalarKind::Bool, 0, 0),
         ScalarType::Utf8 => (pb::ScalarKind::Utf8, 0, 0),
         ScalarType::Float64 => (pb::ScalarKind::Float64, 0, 0),

@@ -5,6 +5,7 @@ mod joins;
 
 use super::columns::{ColumnId, Columns, Info};
 use super::functions::{Statistic, Sums, quotient, statistic};
+use super::unions::merged;
 use super::{Aggregate, Block, Function, Rel, SortKey};
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
@@ -165,11 +166,7 @@ impl Builder<'_> {
                 .columns
                 .get(at)
                 .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
-            let mut info = Info::new(
-                column.data_type.to_arrow(),
-                column.nullable,
-                column.name.clone(),
-            );
+            let mut info = Info::new(column.data_type.to_arrow(), column.nullable, column.label());
             info.distinct = bounds::distinct(column, false);
             info.most = (column.max_abs > 0).then_some(u128::from(column.max_abs));
             info.codes.clone_from(&column.codes);
@@ -637,18 +634,19 @@ impl Builder<'_> {
             let built = self.plan(input)?;
             inputs.push((built.rel, built.output));
         }
-        let columns: Vec<ColumnId> = union
-            .schema
-            .fields()
-            .iter()
-            .map(|field| {
-                self.columns.add(Info::new(
-                    field.data_type().clone(),
-                    field.is_nullable(),
-                    field.name().clone(),
-                ))
-            })
-            .collect();
+        let mut columns: Vec<ColumnId> = Vec::new();
+        for (at, field) in union.schema.fields().iter().enumerate() {
+            let of = inputs.iter().filter_map(|(_, own)| own.get(at));
+            let of = of.map(|id| self.columns.info(*id));
+            let of = of.collect::<Result<Vec<_>>>()?;
+            let named = (
+                field.data_type().clone(),
+                field.is_nullable(),
+                field.name().clone(),
+            );
+            let info = merged(named, &of);
+            columns.push(self.columns.add(info));
+        }
         Ok(Built {
             output: columns.clone(),
             rel: Rel::Union { inputs, columns },

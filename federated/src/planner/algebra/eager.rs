@@ -3,15 +3,18 @@
 //! the computation, and each at most once for a key.
 //!
 //! A sum is taken apart into products of factors of one side each; a side's factor becomes its partial
-//! sum, and a side without one gives its number of rows, by which the others are multiplied.
+//! sum, and a side without one gives its number of rows, by which the others are multiplied. A union is
+//! one side, each of whose inputs groups alone.
 
 mod products;
 mod sides;
+mod unions;
 
 use super::build::{crosses, one};
 use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
 use super::exists::reduced;
 use super::functions::quotient;
+use super::unions::computing;
 use super::{Aggregate, Block, Function, JoinKind, Rel};
 use crate::error::Result;
 use arrow::datatypes::DataType;
@@ -139,7 +142,7 @@ fn group(
     let mut input = input;
     let block = match &mut input {
         Rel::Block(block) => std::mem::take(block),
-        Rel::Join { .. } => Block {
+        Rel::Join { .. } | Rel::Union { .. } => Block {
             inputs: vec![input],
             ..Block::default()
         },
@@ -322,12 +325,17 @@ impl<'a> Eager<'a> {
                 rels.push((rel.clone(), optional));
             });
         }
+        let alone = rels.len() == 1;
         for (side, (rel, _)) in self.sides.iter_mut().zip(&rels) {
             side.keys = looked.intersection(&side.columns).copied().collect();
-            side.groups = rel.owner().is_some() && !rel.unique_on(&side.keys);
+            side.groups = match rel.owner() {
+                Some(_) => !rel.unique_on(&side.keys),
+                // A group of no rows is a row, which a join would take for one.
+                None => (alone || !side.keys.is_empty()) && unions::groups(rel, &side.keys),
+            };
         }
         for side in 0..self.sides.len() {
-            if self.sides[side].groups && self.sides[side].keys.is_empty() {
+            if !alone && self.sides[side].groups && self.sides[side].keys.is_empty() {
                 self.weight(side)?;
             }
         }
@@ -565,7 +573,14 @@ impl<'a> Eager<'a> {
     /// The block with its sides as they were decided.
     fn rebuilt(&mut self) -> Result<Rel> {
         let mut block = std::mem::take(&mut self.block);
-        let mut next = 0;
+        let several = self.sides.len() > 1;
+        let (mut next, mut failure) = (0, None);
+        let mut kept = |rel: Result<Rel>| {
+            rel.unwrap_or_else(|error| {
+                failure = Some(error);
+                Rel::Block(Block::default())
+            })
+        };
         block.inputs = block
             .inputs
             .into_iter()
@@ -576,21 +591,25 @@ impl<'a> Eager<'a> {
                     match side {
                         None => rel,
                         Some(side) if side.groups => {
-                            let grouped = Rel::Group {
-                                input: Box::new(rel),
-                                keys: side.keys.iter().copied().collect(),
-                                aggregates: std::mem::take(&mut side.partial),
-                            };
                             // The one group of no keys is there without a row, too.
-                            let some = side.weight.filter(|_| side.keys.is_empty());
+                            let some = side.weight.filter(|_| several && side.keys.is_empty());
                             let some = some.map(|id| binary(id.expr(), Operator::Gt, integer(0)));
-                            grouped.filtered(some.into_iter().collect())
+                            let grouped =
+                                unions::grouped(rel, &side.keys, &side.partial, self.columns);
+                            kept(grouped).filtered(some.into_iter().collect())
                         }
-                        Some(side) => rel.computing(std::mem::take(&mut side.computed)),
+                        Some(side) => kept(computing(
+                            rel,
+                            std::mem::take(&mut side.computed),
+                            self.columns,
+                        )),
                     }
                 })
             })
             .collect();
+        if let Some(error) = failure {
+            return Err(error);
+        }
         // Arguments no longer ask for computed columns over what is grouped away.
         let there: BTreeSet<ColumnId> = block.inputs.iter().flat_map(Rel::columns).collect();
         let mut known = there;

@@ -6,6 +6,7 @@
 
 use super::columns::{ColumnId, Columns, substitute, used, used_by};
 use super::keys::classes;
+use super::unions::into_unions;
 use super::{Aggregate, Block, JoinKind, Rel};
 use crate::error::{Code, Error, Result};
 use crate::planner::columns::split;
@@ -143,7 +144,7 @@ fn settle(block: Block, columns: &mut Columns) -> Result<Rel> {
     let mut block = merge(block, |inner| inner.owner().is_none());
     equalities(&mut block);
     loop {
-        while move_down(&mut block) || contract(&mut block) {}
+        while move_down(&mut block) || contract(&mut block) || into_unions(&mut block, columns)? {}
         if !own_parts(&mut block, columns)? {
             break;
         }
@@ -492,6 +493,7 @@ fn strict(expr: &Expr) -> bool {
                     | "btrim"
                     | "character_length"
                     | "date_part"
+                    | "date_trunc"
                     | "left"
                     | "lower"
                     | "ltrim"

@@ -15,7 +15,7 @@ use crate::plan::program::{
 use crate::plan::{Encoding, Fragment, FragmentColumn, PublicSize};
 use crate::planner::sql::Query;
 use crate::schema::ScalarType;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -216,6 +216,7 @@ impl Lower<'_> {
         Ok(match &info.data_type {
             DataType::Boolean => Encoding::Bits(1),
             DataType::Date32 => Encoding::Bits(32),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => Encoding::Bits(64),
             DataType::Utf8 if !info.codes.is_empty() => Encoding::Codes(info.codes.clone()),
             DataType::Utf8 => {
                 let limit = match want {
@@ -248,7 +249,7 @@ impl Lower<'_> {
             }
             _ => {
                 return Err(self.unsupported(
-                    "a column of this type across departments: cast it to int64, decimal, date or bool",
+                    "a column of this type across departments: cast it to int64, decimal, date, timestamp or bool",
                 ));
             }
         })
@@ -562,7 +563,9 @@ impl Lower<'_> {
             return Ok(ScalarType::Int64);
         }
         ScalarType::from_arrow(data_type).ok_or_else(|| {
-            self.unsupported("a type other than int64, decimal, date, bool and text here")
+            self.unsupported(
+                "a type other than int64, decimal, date, timestamp, bool and text here",
+            )
         })
     }
 

@@ -21,6 +21,7 @@ mod ranges;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unions;
 
 pub(super) use build::build;
 pub(super) use columns::{ColumnId, Columns};

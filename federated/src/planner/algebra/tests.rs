@@ -92,7 +92,10 @@ fn check(split: Split) {
             policy: department.policy.clone(),
         })
         .collect();
-    let federation = Federation { members };
+    let federation = Federation {
+        members,
+        tables: vec![],
+    };
     let tables = |owner: Option<&str>| -> Vec<(String, RecordBatch)> {
         departments
             .iter()

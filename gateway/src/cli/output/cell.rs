@@ -2,9 +2,9 @@
 
 use arrow::array::{
     Array, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int32Array, Int64Array,
-    StringArray, UInt64Array,
+    StringArray, TimestampMicrosecondArray, UInt64Array,
 };
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use veilgate_federated::error::{Code, Error, Result};
 
 /// A column whose type can be printed.
@@ -14,6 +14,7 @@ pub(super) enum Cells<'a> {
     UInt64(&'a UInt64Array),
     Decimal(&'a Decimal128Array),
     Date(&'a Date32Array),
+    Timestamp(&'a TimestampMicrosecondArray),
     Bool(&'a BooleanArray),
     Text(&'a StringArray),
     Float(&'a Float64Array),
@@ -38,6 +39,9 @@ impl<'a> Cells<'a> {
             DataType::UInt64 => any.downcast_ref().map(Self::UInt64),
             DataType::Decimal128(..) => any.downcast_ref().map(Self::Decimal),
             DataType::Date32 => any.downcast_ref().map(Self::Date),
+            DataType::Timestamp(TimeUnit::Microsecond, None) => {
+                any.downcast_ref().map(Self::Timestamp)
+            }
             DataType::Boolean => any.downcast_ref().map(Self::Bool),
             DataType::Utf8 => any.downcast_ref().map(Self::Text),
             DataType::Float64 => any.downcast_ref().map(Self::Float),
@@ -64,6 +68,9 @@ impl<'a> Cells<'a> {
             }
             Self::Decimal(array) => valid(*array, row, || Cell::Number(array.value_as_string(row))),
             Self::Date(array) => valid(*array, row, || Cell::Text(iso_date(array.value(row)))),
+            Self::Timestamp(array) => {
+                valid(*array, row, || Cell::Text(iso_timestamp(array.value(row))))
+            }
             Self::Bool(array) => valid(*array, row, || Cell::Bool(array.value(row))),
             Self::Text(array) => valid(*array, row, || Cell::Text(array.value(row).to_owned())),
             Self::Float(array) => valid(*array, row, || float(array.value(row))),
@@ -94,6 +101,26 @@ fn float(value: f64) -> Cell {
 pub(crate) fn iso_date(days: i32) -> String {
     let (year, month, day) = civil_from_days(days);
     format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Microseconds since 1970-01-01 as `YYYY-MM-DD hh:mm:ss`, with six digits after the point where
+/// there are any.
+fn iso_timestamp(micros: i64) -> String {
+    const DAY: i64 = 86_400_000_000;
+    let days = i32::try_from(micros.div_euclid(DAY)).unwrap_or(i32::MAX);
+    let of_day = micros.rem_euclid(DAY);
+    let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
+    let mut text = format!(
+        "{} {:02}:{:02}:{:02}",
+        iso_date(days),
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+    if fraction > 0 {
+        text.push_str(&format!(".{fraction:06}"));
+    }
+    text
 }
 
 /// Year, month (1 to 12) and day (1 to 31) of days since 1970-01-01.

@@ -326,6 +326,9 @@ impl Lower<'_> {
             ScalarValue::UInt64(Some(value)) => number((*value).into(), ScalarType::Int64),
             ScalarValue::Boolean(Some(value)) => number((*value).into(), ScalarType::Bool),
             ScalarValue::Date32(Some(value)) => number((*value).into(), ScalarType::Date),
+            ScalarValue::TimestampMicrosecond(Some(value), None) => {
+                number((*value).into(), ScalarType::Timestamp)
+            }
             ScalarValue::Decimal128(Some(value), precision, scale) => number(
                 *value,
                 ScalarType::Decimal {
