@@ -530,6 +530,12 @@ fn joint_answers_over_every_type_equal_clear_ones() {
             "SELECT CAST(c.at AS DATE) AS d, date_part('hour', c.at) AS h, SUM(t.id * c.code) AS s \
              FROM customs.t c JOIN tax.t t ON c.id = t.id GROUP BY CAST(c.at AS DATE), \
              date_part('hour', c.at) ORDER BY d, h",
+            // Days among timestamps: a literal, and a cast.
+            "SELECT c.id AS id, t.at AS at FROM customs.t c JOIN tax.t t ON c.id = t.id \
+             WHERE c.at >= DATE '2024-03-01' AND CAST(t.at AS DATE) >= DATE '2024-01-01' ORDER BY id",
+            "SELECT c.id AS id FROM customs.t c JOIN tax.t t ON c.id = t.id \
+             WHERE c.at BETWEEN TIMESTAMP '1969-12-31' AND TIMESTAMP '2024-02-29 23:59:59.999999' \
+             AND t.at IN (TIMESTAMP '1970-01-01', TIMESTAMP '2024-02-29 23:59:59') ORDER BY id",
             // Fixed point and unsigned sums.
             "SELECT SUM(c.level) AS s, SUM(t.huge) AS h, MAX(c.level) AS m, MIN(c.code) AS l \
              FROM customs.t c JOIN tax.t t ON c.id = t.id WHERE c.level <> 0.13 OR t.id = 1",
@@ -580,6 +586,13 @@ fn a_cast_that_can_fail_on_data_is_refused() {
     );
     assert_eq!(error.code, Code::PolicyDenied, "{error}");
     assert!(error.message.contains("date_trunc"), "{error}");
+    // Not every date is a timestamp.
+    let error = refused(
+        "SELECT COUNT(*) AS n FROM customs.t c JOIN tax.t t ON c.id = t.id \
+         WHERE c.at < CAST(CAST(c.at AS DATE) AS TIMESTAMP)",
+    );
+    assert_eq!(error.code, Code::PolicyDenied, "{error}");
+    assert!(error.message.contains("a cast"), "{error}");
     let error = refused("SELECT at FROM customs.t WHERE at < TIMESTAMP 's3cr3t'");
     assert!(!error.message.contains("s3cr3t"), "{error}");
 }
