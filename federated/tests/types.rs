@@ -562,6 +562,14 @@ fn explain_shows_types_and_the_error_bound() {
         text.contains("TIMESTAMP(6) '2000-01-01T12:00:00'"),
         "{text}"
     );
+    let joint = world.federation.plan(
+        "SELECT c.id AS id FROM customs.t c JOIN tax.t t ON c.id = t.id WHERE \
+         CASE WHEN t.huge > c.id THEN c.at ELSE t.at END >= TIMESTAMP '2024-03-01 00:00:00.5'",
+        "tax",
+        None,
+    );
+    let text = explain(&joint.unwrap(), &[]);
+    assert!(text.contains("'2024-03-01 00:00:00.500'"), "{text}");
     let block = world.federation.plan(
         "SELECT SUM(c.level) AS s FROM customs.t c JOIN tax.t t ON c.id = t.id",
         "tax",
