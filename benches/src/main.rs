@@ -50,7 +50,7 @@ struct Arguments {
     /// What departments accept that others learn, of TPC-H: `sizes` or `none`.
     #[arg(long, default_value = "sizes")]
     leakage: String,
-    /// Which department has which table of TPC-H: `default` or `apart`.
+    /// Which department has which table of TPC-H: `default`, `apart` or `horizontal`.
     #[arg(long, default_value = "default")]
     split: String,
     /// One query of TPC-H; all of them if none is named.
@@ -137,7 +137,7 @@ fn tpch(arguments: &Arguments) -> Result<(), String> {
         other => return Err(format!("--leakage {other}: sizes or none")),
     };
     let split = Split::from_name(&arguments.split)
-        .ok_or_else(|| format!("--split {}: default or apart", arguments.split))?;
+        .ok_or_else(|| format!("--split {}: default, apart or horizontal", arguments.split))?;
     if !(0.001..=10.0).contains(&arguments.scale) {
         return Err(format!("--scale {}: 0.001 to 10", arguments.scale));
     }

@@ -139,12 +139,11 @@ fn every_member_groups_alone() {
     federation.check(&planned.plan, "south").unwrap();
 }
 
-/// The answer, and every message by which data enters: step, who, to whom, how long, and what it says
-/// where that is a size.
-fn recorded(
-    federation: &mut Federation,
-    sql: &str,
-) -> (Answer, Vec<(String, u8, u8, usize, Vec<u8>)>) {
+/// A message by which data enters: step, who, to whom, how long, and what it says where that is a size.
+type Entering = (String, u8, u8, usize, Vec<u8>);
+
+/// The answer, and every message by which data enters.
+fn recorded(federation: &mut Federation, sql: &str) -> (Answer, Vec<Entering>) {
     let recorder = Recorder::default();
     federation.recorder = Some(recorder.clone());
     let answer = federation.run_query(sql, "north", None).unwrap();

@@ -275,6 +275,10 @@ fn sign(comparator: Comparator) -> &'static str {
 fn number(value: i128, data_type: ScalarType) -> String {
     match data_type {
         ScalarType::Bool => (value != 0).to_string(),
+        ScalarType::Timestamp => i64::try_from(value)
+            .ok()
+            .and_then(arrow::temporal_conversions::timestamp_us_to_datetime)
+            .map_or_else(|| value.to_string(), |time| format!("'{time}'")),
         ScalarType::Decimal { scale, .. } if scale > 0 => {
             let scale = usize::from(scale);
             let digits = format!("{:0>width$}", value.unsigned_abs(), width = scale + 1);

@@ -4,6 +4,7 @@ use super::super::args::Format;
 use super::Rows;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -141,4 +142,23 @@ fn a_value_cannot_drive_the_terminal() {
     let table = written(&rows, Format::Table);
     assert!(!table.contains('\x1b'));
     assert_eq!(table.lines().count(), 3);
+}
+
+#[test]
+fn timestamps_are_days_and_times() {
+    let times = TimestampMicrosecondArray::from(vec![
+        Some(0),
+        Some(-1),
+        Some(1_709_251_199_500_000),
+        Some(253_402_300_799_000_000),
+        Some(-62_135_596_800_000_000),
+        None,
+    ]);
+    let column: ArrayRef = Arc::new(times);
+    let batch = RecordBatch::try_from_iter_with_nullable([("at", column, true)]).unwrap();
+    assert_eq!(
+        written(&Rows::from_batch(batch), Format::Csv),
+        "at\n1970-01-01 00:00:00\n1969-12-31 23:59:59.999999\n2024-02-29 23:59:59.500000\n\
+         9999-12-31 23:59:59\n0001-01-01 00:00:00\n\n"
+    );
 }
