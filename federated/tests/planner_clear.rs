@@ -64,6 +64,7 @@ fn column(name: &str, data_type: ScalarType, nullable: bool) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: false,
     }
 }

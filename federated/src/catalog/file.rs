@@ -66,6 +66,8 @@ struct ColumnEntry {
     #[serde(default)]
     max_abs: u64,
     #[serde(default)]
+    max_repeats: u64,
+    #[serde(default)]
     fixed_point: bool,
 }
 
@@ -352,6 +354,7 @@ fn read_column(file: &File<'_>, entry: ColumnEntry) -> Result<Column> {
         codes,
         max_distinct: entry.max_distinct,
         max_abs: entry.max_abs,
+        max_repeats: entry.max_repeats,
         fixed_point: entry.fixed_point,
     })
 }
@@ -425,6 +428,7 @@ fn render_column(column: &Column) -> String {
         ("max_bytes", u64::from(column.max_bytes)),
         ("max_distinct", column.max_distinct),
         ("max_abs", column.max_abs),
+        ("max_repeats", column.max_repeats),
     ] {
         if value > 0 {
             fields.push(format!("{name} = {value}"));

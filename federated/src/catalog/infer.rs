@@ -221,6 +221,7 @@ fn column(profile: &ColumnProfile) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: profile.is_float(),
     }
 }

@@ -111,6 +111,10 @@ pub struct Column {
     /// 0: none declared.
     #[serde(default)]
     pub max_abs: u64,
+    /// A public upper bound on rows with one value of this column. 0: none declared. A join on it may then
+    /// repeat the rows of both sides.
+    #[serde(default, skip_serializing_if = "none")]
+    pub max_repeats: u64,
     /// For decimals: the source holds floats or finer digits, rounded to the declared scale when
     /// scanned, so that every value is wrong by up to half a unit of its last digit.
     #[serde(default, skip_serializing_if = "no")]
@@ -137,6 +141,11 @@ pub enum Canonical {
 
 fn yes() -> bool {
     true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn none(value: &u64) -> bool {
+    *value == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it

@@ -161,9 +161,11 @@ impl<'a> Runner<'a> {
                     right,
                     on,
                     matched,
+                    most,
                 } => {
                     let (left, right) = (take(*left)?, take(*right)?);
-                    self.join(ctx, &step, *kind, left, right, on, *matched, keep)?
+                    let flag = (*matched, *most);
+                    self.join(ctx, &step, *kind, left, right, on, flag, keep)?
                 }
                 Relational::Beside { left, right, most } => {
                     let (left, right) = (take(*left)?, take(*right)?);

@@ -12,7 +12,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 
 /// Reads the table registered under its own name once.
@@ -45,6 +45,8 @@ struct Pass<'a> {
     rows: u64,
     keys: Vec<u128>,
     distinct: Vec<HashSet<u128>>,
+    /// How many rows have each value.
+    repeats: Vec<HashMap<u128, u64>>,
 }
 
 impl<'a> Pass<'a> {
@@ -54,8 +56,10 @@ impl<'a> Pass<'a> {
             .iter()
             .filter_map(|key| table.column(key))
             .collect();
-        let bounded =
-            |column: &&Column| column.max_distinct > 0 && column.max_distinct < table.max_rows;
+        let bounded = |column: &&Column| {
+            column.max_repeats > 0
+                || column.max_distinct > 0 && column.max_distinct < table.max_rows
+        };
         for column in table.columns.iter().filter(bounded) {
             if !table.key.contains(&column.name) {
                 columns.push(column);
@@ -65,6 +69,7 @@ impl<'a> Pass<'a> {
             name: format!("{department}.{}", table.name),
             table,
             distinct: columns.iter().map(|_| HashSet::new()).collect(),
+            repeats: columns.iter().map(|_| HashMap::new()).collect(),
             columns,
             rows: 0,
             keys: Vec::new(),
@@ -100,6 +105,23 @@ impl<'a> Pass<'a> {
         self.rows += batch.num_rows() as u64;
         if self.rows > self.table.max_rows {
             return Err(self.too_many(&format!("the {} rows", self.table.max_rows)));
+        }
+        for (at, column) in self.columns.iter().enumerate() {
+            if column.max_repeats == 0 {
+                continue;
+            }
+            let array = batch.column(at);
+            for row in (0..array.len()).filter(|row| !array.is_null(*row)) {
+                let seen = self.repeats[at].entry(hash(&[array.as_ref()], row));
+                let seen = seen.or_default();
+                *seen += 1;
+                if *seen > column.max_repeats {
+                    return Err(self.too_many(&format!(
+                        "the {} rows with one value of {}",
+                        column.max_repeats, column.name
+                    )));
+                }
+            }
         }
         for (at, column) in self.columns.iter().enumerate() {
             if column.max_distinct == 0 || column.max_distinct >= self.table.max_rows {

@@ -11,7 +11,9 @@ mod types;
 use super::{Comparator, Encoding, FragmentIndex};
 use crate::schema::ScalarType;
 
-pub(crate) use types::{CHUNK_BYTES, MAX_BESIDE, TEXT_CHUNK, Types, chunks, code_bits, scale};
+pub(crate) use types::{
+    CHUNK_BYTES, MAX_BESIDE, MAX_PARTNERS, TEXT_CHUNK, Types, chunks, code_bits, scale,
+};
 
 /// A column of a program. The columns of the fragments come first, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,8 +34,8 @@ pub struct Program {
 /// An operator over relations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relational {
-    /// A join on equal columns; NULL equals nothing. The right side has at most one row for each
-    /// combination of its columns in `on`, except in semi and anti joins.
+    /// A join on equal columns; NULL equals nothing. The right side has at most `most` rows for each
+    /// combination of its columns in `on`, which is checked, except in semi and anti joins.
     Join {
         /// Which rows are kept.
         kind: JoinKind,
@@ -45,6 +47,8 @@ pub enum Relational {
         on: Vec<(Variable, Variable)>,
         /// Of a left join: whether a row has a partner.
         matched: Option<Variable>,
+        /// The most partners of a row; more than one in inner and left joins alone.
+        most: u64,
     },
     /// Every row beside every row of a relation of few.
     Beside {

@@ -240,6 +240,7 @@ fn published(name: &str, rows: &RecordBatch) -> Result<Table> {
             codes: Vec::new(),
             max_distinct: 0,
             max_abs: 0,
+            max_repeats: 0,
             fixed_point: false,
         };
         let any: &dyn std::any::Any = values.as_any();

@@ -33,6 +33,7 @@ fn column(name: &str, data_type: ScalarType, max_bytes: u32) -> Column {
         codes: vec![],
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: false,
     }
 }

@@ -5,6 +5,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{Field, Schema};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use veilgate_federated::catalog::{Canonical, Column, Format, Table, Unit};
 use veilgate_federated::schema::ScalarType;
@@ -131,6 +132,7 @@ fn column(name: &str, data_type: ScalarType, nullable: bool) -> Column {
         codes: vec![],
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: false,
     }
 }
@@ -163,6 +165,16 @@ impl RandomTable {
             _ => Unit::Column("id".to_owned()),
         };
         table
+    }
+
+    /// Declares how often a value of the first column is there, where that is seldom enough.
+    pub fn declare_repeats(&mut self) {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for value in self.columns[0].values.iter().flatten() {
+            *counts.entry(format!("{value:?}")).or_default() += 1;
+        }
+        let most = counts.into_values().max().unwrap_or(1);
+        self.columns[0].spec.max_repeats = if most <= 8 { most } else { 0 };
     }
 
     fn add_keys(&mut self, dice: &mut Dice, shape: &Shape, rows: usize) {

@@ -81,9 +81,11 @@ impl Maker<'_> {
     fn source(&mut self, once: bool) -> (String, Source) {
         let alias = self.alias();
         let grouped = self.dice.chance(30);
+        let several = self.dice.chance(60);
         let table = self.table();
         let department = table.department.clone();
-        if !grouped && (!once || Self::unique(table)) {
+        let repeats = table.columns[0].spec.max_repeats > 0 && several;
+        if !grouped && (!once || Self::unique(table) || repeats) {
             return (format!("{department}.t {alias}"), Source::of_table(&alias));
         }
         let inner = "i";
@@ -494,6 +496,9 @@ fn case(seed: u64, horizontal: bool, runtime: &tokio::runtime::Runtime, tally: &
         let mut table = RandomTable::random(&mut dice, &shape, name, unique);
         table.unit = Unit::Row;
         table.k = 1;
+        if dice.chance(50) {
+            table.declare_repeats();
+        }
         tables.push(table);
     }
     let (tables, held) = match horizontal {

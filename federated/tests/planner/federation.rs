@@ -27,6 +27,7 @@ pub(crate) fn column(name: &str, data_type: ScalarType) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: false,
     }
 }

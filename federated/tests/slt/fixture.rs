@@ -84,6 +84,7 @@ fn column(name: &str, data_type: ScalarType, nullable: bool) -> Column {
         codes: Vec::new(),
         max_distinct: 0,
         max_abs: 0,
+        max_repeats: 0,
         fixed_point: false,
     }
 }
@@ -202,7 +203,10 @@ fn tables(department: &str) -> Vec<TableData> {
                 &[],
                 unit(),
                 vec![
-                    person(),
+                    Column {
+                        max_repeats: 5,
+                        ..person()
+                    },
                     column("day", ScalarType::Date, false),
                     column("cost", decimal(8, 2), true),
                 ],

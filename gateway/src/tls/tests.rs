@@ -28,6 +28,7 @@ impl AnalystApi for Echo {
     ) -> std::result::Result<Response<wire::ExplainReply>, Status> {
         let caller = request.extensions().get::<Caller>().cloned();
         Ok(Response::new(wire::ExplainReply {
+            entries: Vec::new(),
             text: format!("{:?}", caller.unwrap()),
             plan_digest: vec![0; 3 << 20],
         }))

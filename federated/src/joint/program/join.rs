@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use veilgate_mpc::circuit::{not, or};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
-use veilgate_mpc::oblivious::join::{Kind, Matches, Side};
+use veilgate_mpc::oblivious::join::{Kind, Matches, Side, join_many};
 use veilgate_mpc::share::BitColumn;
 use veilgate_mpc::table::{Column, SharedTable};
 
-/// The most rows that joins without equal columns make.
+/// The most rows that a join makes which repeats rows of both sides.
 const MAX_ROWS: usize = 1 << 24;
 
 impl Runner<'_> {
@@ -26,7 +26,7 @@ impl Runner<'_> {
         left: Rows,
         right: Rows,
         on: &[(Variable, Variable)],
-        matched: Option<Variable>,
+        (matched, most): (Option<Variable>, u64),
         keep: Option<&BTreeSet<Variable>>,
     ) -> Result<Rows> {
         let left_rows = left.rows();
@@ -59,23 +59,27 @@ impl Runner<'_> {
             |of: &'_ KeyTable| -> (Vec<usize>, Vec<usize>) { (of.keys.clone(), of.nulls.clone()) };
         let (lk, ln) = side(&left_keys);
         let (rk, rn) = side(&right_keys);
-        let matches = Matches::find(
-            ctx,
-            step,
-            kind_of,
-            Side {
-                table: &left_keys.table,
-                keys: &lk,
-                nulls: &ln,
-                sorted: merges,
-            },
-            Side {
-                table: &right_keys.table,
-                keys: &rk,
-                nulls: &rn,
-                sorted: merges,
-            },
-        )?;
+        let several = usize::try_from(most).unwrap_or(usize::MAX);
+        let matches = match several {
+            1 => Some(Matches::find(
+                ctx,
+                step,
+                kind_of,
+                Side {
+                    table: &left_keys.table,
+                    keys: &lk,
+                    nulls: &ln,
+                    sorted: merges,
+                },
+                Side {
+                    table: &right_keys.table,
+                    keys: &rk,
+                    nulls: &rn,
+                    sorted: merges,
+                },
+            )?),
+            _ => None,
+        };
         let mut left = left;
         let mut right = right;
         let right_keep = match kind {
@@ -98,9 +102,7 @@ impl Runner<'_> {
         let (lk, ln) = (shifted(&lk, lefts), shifted(&ln, lefts));
         let (rk, rn) = (shifted(&rk, rights), shifted(&rn, rights));
         let kept: Vec<usize> = (0..rights).collect();
-        let joined = matches.join(
-            ctx,
-            step,
+        let sides = (
             Side {
                 table: &left_table,
                 keys: &lk,
@@ -113,8 +115,11 @@ impl Runner<'_> {
                 nulls: &rn,
                 sorted: merges,
             },
-            &kept,
-        )?;
+        );
+        let joined = match matches {
+            Some(matches) => matches.join(ctx, step, sides.0, sides.1, &kept)?,
+            None => join_many(ctx, step, kind_of, sides.0, sides.1, &kept, several)?,
+        };
         let offset = left_table.columns.len();
         let mut places = left.places;
         let moved = right.places.into_iter();
@@ -204,8 +209,14 @@ pub(in crate::joint) fn joining(
                 left,
                 right,
                 on,
+                most: partners,
                 ..
             } => {
+                let partners = usize::try_from(*partners).unwrap_or(usize::MAX);
+                let lefts = of(*left).saturating_mul(partners);
+                if partners > 1 && lefts > MAX_ROWS {
+                    return Err(too_many_rows());
+                }
                 let mut bits = 0;
                 for (a, b) in on {
                     let width = |variable| -> std::result::Result<usize, Error> {
@@ -221,13 +232,9 @@ pub(in crate::joint) fn joining(
                     };
                     bits += width(*a)?.max(width(*b)?);
                 }
-                let all = of(*left).saturating_add(of(*right));
+                let all = lefts.saturating_add(of(*right));
                 most = most.max(Matches::work_bytes(all, bits));
-                if *kind == JoinKind::Full {
-                    all
-                } else {
-                    of(*left)
-                }
+                if *kind == JoinKind::Full { all } else { lefts }
             }
             Relational::Beside {
                 left,
@@ -237,12 +244,7 @@ pub(in crate::joint) fn joining(
                 let few = usize::try_from(*few).unwrap_or(usize::MAX);
                 let made = of(*left).saturating_mul(of(*right).min(few).max(1));
                 if made > MAX_ROWS {
-                    return Err(Error::new(
-                        Code::LimitExceeded,
-                        format!(
-                            "a join without equal columns would make more than {MAX_ROWS} rows"
-                        ),
-                    ));
+                    return Err(too_many_rows());
                 }
                 made
             }
@@ -261,6 +263,13 @@ pub(in crate::joint) fn joining(
         rows.push(made);
     }
     Ok(most)
+}
+
+fn too_many_rows() -> Error {
+    Error::new(
+        Code::LimitExceeded,
+        format!("a join that repeats rows of both sides would make more than {MAX_ROWS} rows"),
+    )
 }
 
 /// The keys of one side of a join.

@@ -73,6 +73,7 @@ impl Names {
                 left,
                 right,
                 on,
+                most,
                 ..
             } => {
                 let words = match kind {
@@ -87,8 +88,12 @@ impl Names {
                     .iter()
                     .map(|(a, b)| format!("{} = {}", self.column(*a), self.column(*b)))
                     .collect();
+                let partners = match most {
+                    1 => String::new(),
+                    most => format!(", at most {most} rows of {} each", self.relation(*right)),
+                };
                 format!(
-                    "{words} of {} and {} on {}",
+                    "{words} of {} and {} on {}{partners}",
                     self.relation(*left),
                     self.relation(*right),
                     pairs.join(" AND ")

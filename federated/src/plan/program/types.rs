@@ -15,6 +15,9 @@ const MAX_DEPTH: usize = 128;
 const MAX_NODES: usize = 20_000;
 const MAX_KEYS: usize = 64;
 
+/// The most partners of a row of a join.
+pub(crate) const MAX_PARTNERS: u64 = 64;
+
 /// The most rows that stand beside every row of another relation.
 pub(crate) const MAX_BESIDE: u64 = 1_000;
 
@@ -155,7 +158,15 @@ impl Types {
                 right,
                 on,
                 matched,
-            } => self.join(*kind, *left, *right, on, *matched),
+                most,
+            } => {
+                let several = matches!(kind, JoinKind::Inner | JoinKind::Left);
+                ensure(
+                    *most == 1 || several && (2..=MAX_PARTNERS).contains(most),
+                    "a join with too many partners",
+                )?;
+                self.join(*kind, *left, *right, on, *matched)
+            }
             Relational::Beside { left, right, most } => {
                 ensure(
                     (1..=MAX_BESIDE).contains(most),

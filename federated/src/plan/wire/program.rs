@@ -35,6 +35,7 @@ fn operator(operator: &Relational) -> pb::Relational {
             right,
             on,
             matched,
+            most,
         } => Kind::Join(pb::RelationalJoin {
             kind: join_kind(*kind).into(),
             left: number(*left),
@@ -42,6 +43,7 @@ fn operator(operator: &Relational) -> pb::Relational {
             left_on: on.iter().map(|(a, _)| a.0).collect(),
             right_on: on.iter().map(|(_, b)| b.0).collect(),
             matched: optional(*matched),
+            most: *most,
         }),
         Relational::Beside { left, right, most } => Kind::Beside(pb::Beside {
             left: number(*left),
@@ -262,6 +264,7 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
                         return refuse("a join of an unknown kind");
                     }
                 },
+                most: join.most,
                 left: index(join.left),
                 right: index(join.right),
                 on: read_variables(join.left_on)

@@ -11,6 +11,10 @@ impl Rel {
     pub(super) fn facts(&self, columns: &Columns, asked: &[ColumnId]) -> Facts {
         Facts {
             keys: self.least_keys(asked),
+            repeats: asked
+                .iter()
+                .filter_map(|id| Some((*id, self.repeats_of(*id)?)))
+                .collect(),
             most: self.most(columns),
             estimate: self.estimate(columns),
         }
@@ -185,7 +189,8 @@ impl Block {
         })
     }
 
-    fn others_determined(&self, known: &BTreeSet<ColumnId>, root: &Rel) -> bool {
+    /// Whether the other inputs have at most one row for each row of this one.
+    pub(super) fn others_determined(&self, known: &BTreeSet<ColumnId>, root: &Rel) -> bool {
         let mut rest = self.clone();
         rest.inputs
             .retain(|input| input.columns() != root.columns());

@@ -66,6 +66,57 @@ impl Rel {
         }
     }
 
+    /// The most rows for each combination of values of these columns, where that is known.
+    pub(super) fn repeats(&self, columns: &Set) -> Option<u64> {
+        if self.unique_on(columns) {
+            return Some(1);
+        }
+        columns.iter().filter_map(|id| self.repeats_of(*id)).min()
+    }
+
+    /// The most rows with one value of a column, which its table declares.
+    pub(super) fn repeats_of(&self, id: ColumnId) -> Option<u64> {
+        match self {
+            Self::Scan { table, columns, .. } => {
+                let (position, _) = columns.iter().find(|(_, known)| *known == id)?;
+                let most = table.columns.get(*position)?.max_repeats;
+                (most > 0).then_some(most)
+            }
+            Self::Block(block) => {
+                let id = block
+                    .computed
+                    .iter()
+                    .find(|(known, _)| *known == id)
+                    .map_or(Some(id), |(_, expr)| ColumnId::of_expr(expr))?;
+                let one = Set::from([id]);
+                let input = block.inputs.iter().find(|input| input.has(&one))?;
+                let own: Set = input.columns().into_iter().collect();
+                // The others add columns to each of its rows, and repeat none.
+                let alone = block.inputs.len() == 1 || block.others_determined(&own, input);
+                input.repeats_of(id).filter(|_| alone)
+            }
+            Self::Join {
+                kind,
+                left,
+                right,
+                on,
+                ..
+            } => {
+                let one = *kind != JoinKind::Full
+                    && (*kind != JoinKind::Left || right.unique_on(&right_keys(on, &Set::new())));
+                left.repeats_of(id).filter(|_| one)
+            }
+            Self::Group { input, keys, .. } => input.repeats_of(id).filter(|_| keys.contains(&id)),
+            Self::Sort { input, .. } => input.repeats_of(id),
+            Self::Union { .. } => None,
+            Self::Fragment { facts, .. } => facts
+                .repeats
+                .iter()
+                .find(|(known, _)| *known == id)
+                .map(|(_, most)| *most),
+        }
+    }
+
     /// The columns whose values follow from those of `columns`, these included.
     pub(super) fn determined(&self, columns: &Set) -> Set {
         let own: Set = self.columns().into_iter().collect();

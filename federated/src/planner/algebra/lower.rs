@@ -673,6 +673,7 @@ fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Re
             right,
             on,
             matched,
+            most,
         } => Relational::Join {
             kind,
             left,
@@ -682,6 +683,7 @@ fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Re
                 .map(|(a, b)| (number(a), number(b)))
                 .collect(),
             matched: matched.map(number),
+            most,
         },
         Relational::Beside { .. } => operator,
         Relational::Filter { input, condition } => Relational::Filter {

@@ -146,6 +146,8 @@ pub(super) struct SortKey {
 pub(super) struct Facts {
     /// Sets of columns of which no two rows have the same values; an empty set: at most one row.
     pub(super) keys: Vec<BTreeSet<ColumnId>>,
+    /// The most rows with one value of a column, where that is declared.
+    pub(super) repeats: Vec<(ColumnId, u64)>,
     /// The most rows.
     pub(super) most: u64,
     /// About how many rows.

@@ -66,9 +66,12 @@ impl Estimate<'_> {
                 left,
                 right,
                 on,
+                most,
                 ..
             } => {
-                let all = self.of(*left).saturating_add(self.of(*right));
+                // Left rows are repeated once for every partner that there may be.
+                let lefts = self.of(*left).saturating_mul(*most);
+                let all = lefts.saturating_add(self.of(*right));
                 let key: u64 = on
                     .iter()
                     .map(|(a, b)| self.bits(*a).max(self.bits(*b)))
@@ -78,7 +81,7 @@ impl Estimate<'_> {
                 OperatorCost {
                     rows: match kind {
                         JoinKind::Full => all,
-                        _ => self.of(*left),
+                        _ => lefts,
                     },
                     bytes: bytes(all, PARTIES * bits).saturating_add(bytes(all, 4 * kept)),
                     rounds: rounds + 12,

@@ -5,7 +5,9 @@ use super::expressions::compared_bits;
 use super::{Lower, Place, Relation, Want};
 use crate::error::{Code, Error, Result};
 use crate::plan::Encoding;
-use crate::plan::program::{self, Expression, MAX_BESIDE, Relational, TEXT_CHUNK, Variable};
+use crate::plan::program::{
+    self, Expression, MAX_BESIDE, MAX_PARTNERS, Relational, TEXT_CHUNK, Variable,
+};
 use crate::planner::algebra::columns::{ColumnId, Info, used};
 use crate::planner::algebra::keys::classes;
 use crate::planner::algebra::{Block, JoinKind, Rel};
@@ -21,6 +23,8 @@ struct Candidate {
     on: Vec<(ColumnId, ColumnId)>,
     /// Whether every row stands beside several: only where nothing else is left.
     multiplies: bool,
+    /// The most right rows for each left one.
+    partners: u64,
     cost: u128,
 }
 
@@ -46,7 +50,7 @@ impl Lower<'_> {
                 false => (b, a),
             };
             joined.extend(&candidate.on);
-            let relation = self.inner(left, right, &candidate.on)?;
+            let relation = self.inner(left, right, &candidate.on, candidate.partners)?;
             inputs.insert(first, relation);
         }
         let mut relation = inputs
@@ -125,12 +129,18 @@ impl Lower<'_> {
                 };
                 // Few rows stand beside all others.
                 let few = inputs[right].rel.most(self.columns) <= MAX_BESIDE;
-                if !(unique(&on) || few && on.is_empty()) {
+                let partners = match unique(&on) || few && on.is_empty() {
+                    true => Some(1),
+                    false => inputs[right]
+                        .rel
+                        .repeats(&on.iter().map(|(_, b)| *b).collect()),
+                };
+                let Some(partners) = partners.filter(|of| (1..=MAX_PARTNERS).contains(of)) else {
                     continue;
-                }
+                };
                 // The fewest columns on which the right side is unique.
                 let mut at = on.len();
-                while at > 0 {
+                while at > 0 && partners == 1 {
                     at -= 1;
                     let mut less = on.clone();
                     less.remove(at);
@@ -141,9 +151,10 @@ impl Lower<'_> {
                 // A row of its own beside others costs nothing; last, so that fewer are carried.
                 let cost = match on.is_empty() {
                     true => rows[left].saturating_mul(rows[right]),
-                    false => rows[left] + rows[right],
+                    false => rows[left] * u128::from(partners) + rows[right],
                 };
-                let multiplies = on.is_empty() && inputs[right].rel.most(self.columns) > 1;
+                let multiplies =
+                    partners > 1 || on.is_empty() && inputs[right].rel.most(self.columns) > 1;
                 let order = (multiplies, cost);
                 let better = |known: &Candidate| order < (known.multiplies, known.cost);
                 if best.as_ref().is_none_or(better) {
@@ -152,6 +163,7 @@ impl Lower<'_> {
                         right,
                         on,
                         multiplies,
+                        partners,
                         cost,
                     });
                 }
@@ -175,7 +187,8 @@ impl Lower<'_> {
             Code::NotUnique,
             format!(
                 "each of these can have several rows for one value of its join columns: {}; a join \
-                 needs all but one to have a single row, or a declared key",
+                 needs all but one to have a single row, a declared key, or a declared max_repeats \
+                 of at most {MAX_PARTNERS}",
                 names.join(", ")
             ),
         )
@@ -186,6 +199,7 @@ impl Lower<'_> {
         left: Relation,
         right: Relation,
         on: &[(ColumnId, ColumnId)],
+        partners: u64,
     ) -> Result<Relation> {
         let rel = Rel::Block(Block {
             inputs: vec![left.rel.clone(), right.rel.clone()],
@@ -213,6 +227,7 @@ impl Lower<'_> {
                 right: right.relation,
                 on: pairs,
                 matched: None,
+                most: partners,
             },
         });
         Ok(Relation {
@@ -328,8 +343,14 @@ impl Lower<'_> {
     ) -> Result<Relation> {
         let right_columns = on.iter().map(|(_, b)| *b).collect();
         let unique = right.rel.unique_on(&right_columns);
+        let several = kind == JoinKind::Left && !unique && conditions.is_empty();
+        let partners = match several {
+            true => right.rel.repeats(&right_columns),
+            false => Some(1),
+        };
+        let partners = partners.filter(|of| (1..=MAX_PARTNERS).contains(of));
         let of = match kind {
-            JoinKind::Left | JoinKind::Full if !unique => {
+            JoinKind::Left | JoinKind::Full if !unique && (!several || partners.is_none()) => {
                 return Err(self.not_unique(&[left, right]));
             }
             _ if on.is_empty() => {
@@ -359,6 +380,7 @@ impl Lower<'_> {
                 }
             }
         }
+        let partners = partners.unwrap_or(1);
         let pairs = self.pairs(&left, &right, on, kind == JoinKind::Semi)?;
         let lefts = left.places.clone();
         let mut places = left.places.clone();
@@ -372,6 +394,7 @@ impl Lower<'_> {
                 right: right.relation,
                 on: pairs,
                 matched: None,
+                most: partners,
             });
             return Ok(Relation {
                 relation,
@@ -394,6 +417,7 @@ impl Lower<'_> {
                 right: right.relation,
                 on: pairs,
                 matched: None,
+                most: 1,
             });
             let joined = Relation {
                 relation,
@@ -415,6 +439,7 @@ impl Lower<'_> {
             right: right.relation,
             on: pairs,
             matched: Some(matched),
+            most: 1,
         });
         let mut joined = Relation {
             relation,
