@@ -66,17 +66,16 @@ impl Lower<'_> {
             let same_place =
                 relation.places.contains_key(a) && relation.places.get(a) == relation.places.get(b);
             if !same && !same_place {
-                let equal = Expr::BinaryExpr(BinaryExpr::new(
+                conditions.push(Expr::BinaryExpr(BinaryExpr::new(
                     Box::new(a.expr()),
                     Operator::Eq,
                     Box::new(b.expr()),
-                ));
-                conditions.push(self.condition(&relation, &equal)?);
+                )));
             }
         }
-        relation = self.filtered(relation, conditions);
+        conditions.extend(block.conditions.iter().cloned());
         // What conditions look at is computed before them, the rest of the rows' after.
-        let mut before: BTreeSet<ColumnId> = block.conditions.iter().flat_map(used).collect();
+        let mut before: BTreeSet<ColumnId> = conditions.iter().flat_map(used).collect();
         for (id, expr) in block.computed.iter().rev() {
             if before.contains(id) {
                 before.extend(used(expr));
@@ -88,8 +87,7 @@ impl Lower<'_> {
             .cloned()
             .partition(|(id, _)| before.contains(id));
         relation = self.computing(relation, &first)?;
-        let conditions = block
-            .conditions
+        let conditions = conditions
             .iter()
             .map(|condition| self.condition(&relation, condition))
             .collect::<Result<Vec<_>>>()?;
