@@ -68,12 +68,8 @@ fn measure(
             .map(|pid| process::cpu_seconds(*pid))
             .sum::<f64>()
     };
-    let numbers = (1..=22).filter(|number| match options.only {
-        Some(only) => only == *number,
-        // It asks for other rows of lineitem that match by more than a key.
-        None => !(options.split == Split::Horizontal && *number == 21),
-    });
-    for number in numbers {
+    let only = options.only;
+    for number in (1..=22).filter(|number| only.is_none_or(|only| only == *number)) {
         let sql = tpch::query(number, options.split).ok_or("there is no such query")?;
         let plain = tpch::plain_query(number).ok_or("there is no such query")?;
         let expected = tpch::clear(&plain, tables).map_err(|error| error.to_string())?;

@@ -44,11 +44,11 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
             conditions,
         } => {
             let left = eager(*left, columns)?;
-            let right = eager(*right, columns)?;
             let (right, conditions) = match kind {
-                JoinKind::Semi | JoinKind::Anti => once(right, &on, conditions, columns)?,
-                _ => (right, conditions),
+                JoinKind::Semi | JoinKind::Anti => once(*right, &on, conditions, columns)?,
+                _ => (*right, conditions),
             };
+            let right = eager(right, columns)?;
             Rel::Join {
                 kind,
                 left: Box::new(left),
