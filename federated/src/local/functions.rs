@@ -173,10 +173,31 @@ impl ScalarUDFImpl for Moment {
     }
 }
 
-/// The nearest floating point number.
+/// The nearest floating point number. Of a negative one the magnitude is taken: the halves of its two's
+/// complement would be rounded apart.
 fn float(value: i256) -> f64 {
-    let (low, high) = value.to_parts();
-    #[allow(clippy::cast_precision_loss)] // an estimate may round
-    let parts = (low as f64, high as f64);
-    parts.1 * 2_f64.powi(128) + parts.0
+    let negative = value.is_negative();
+    let (low, high) = value.wrapping_abs().to_parts();
+    #[allow(clippy::cast_precision_loss)] // the result is rounded
+    let magnitude = (high as f64).mul_add(2_f64.powi(128), low as f64);
+    if negative { -magnitude } else { magnitude }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_and_large_numbers_of_both_signs_are_rounded_once() {
+        for value in [0_i128, 1, 21, 1 << 53, (1 << 100) + 1, i128::MAX] {
+            #[allow(clippy::cast_precision_loss)]
+            let due = value as f64;
+            assert_eq!(float(i256::from_i128(value)), due);
+            assert_eq!(float(i256::from_i128(-value)), -due);
+        }
+        let wide = i256::from_i128(i128::MAX).checked_mul(i256::from_i128(4));
+        let wide = wide.unwrap_or_default();
+        assert_eq!(float(wide), 2_f64.powi(129));
+        assert_eq!(float(wide.wrapping_neg()), -(2_f64.powi(129)));
+    }
 }

@@ -50,8 +50,10 @@ impl ColumnId {
 #[derive(Debug, Clone)]
 pub(in crate::planner) struct Info {
     pub(in crate::planner) data_type: DataType,
-    /// Whether it can be NULL where it is made.
+    /// Whether it can be NULL anywhere.
     pub(in crate::planner) nullable: bool,
+    /// Whether it can be NULL where it is made, before outer joins.
+    pub(in crate::planner) null_there: bool,
     /// For people.
     pub(in crate::planner) label: String,
     /// A public bound on distinct values, NULL aside.
@@ -72,6 +74,7 @@ impl Info {
         Self {
             data_type,
             nullable,
+            null_there: nullable,
             label,
             distinct: None,
             most: None,
@@ -126,6 +129,7 @@ impl Columns {
     pub(in crate::planner) fn never_null(&mut self, id: ColumnId) {
         if let Some(info) = self.list.get_mut(id.0 as usize) {
             info.nullable = false;
+            info.null_there = false;
         }
     }
 

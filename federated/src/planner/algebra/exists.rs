@@ -54,6 +54,7 @@ pub(super) fn reduced(
             let mut of = |function| -> Result<Expr> {
                 let mut info = columns.info(value)?.clone();
                 info.nullable |= keys.is_empty();
+                info.null_there = info.nullable;
                 info.distinct = None;
                 let id = columns.add(info);
                 aggregates.push(Aggregate {

@@ -204,7 +204,7 @@ impl Lower<'_> {
             equal: on.to_vec(),
             ..Block::default()
         });
-        let pairs = self.pairs(&left, &right, on, true)?;
+        let pairs = self.pairs(&left, &right, on, (false, false))?;
         let mut places = left.places;
         places.extend(right.places);
         // Equal columns are one.
@@ -235,22 +235,23 @@ impl Lower<'_> {
         })
     }
 
-    /// The variables of equal columns, in forms that can be compared.
+    /// The variables of equal columns, in forms that can be compared. `stays`: whether left and right rows
+    /// without a key do.
     fn pairs(
         &mut self,
         left: &Relation,
         right: &Relation,
         on: &[(ColumnId, ColumnId)],
-        inner: bool,
+        stays: (bool, bool),
     ) -> Result<Vec<(Variable, Variable)>> {
         let mut pairs = Vec::new();
         for (a, b) in on {
-            let want = self.key_form(left, right, *a, *b, inner)?;
+            let want = self.key_form(left, right, *a, *b, stays)?;
             if let Want::Key { .. } = want {
                 // What is NULL matches nothing; rows without a key do not leave.
                 for (relation, id) in [(left, *a), (right, *b)] {
                     if let Some(Place::Fragment(fragment, id)) = relation.places.get(&id)
-                        && self.columns.info(*id)?.nullable
+                        && self.columns.info(*id)?.null_there
                     {
                         self.present[*fragment].insert(*id);
                     }
@@ -290,7 +291,7 @@ impl Lower<'_> {
         right: &Relation,
         a: ColumnId,
         b: ColumnId,
-        inner: bool,
+        stays: (bool, bool),
     ) -> Result<Want> {
         let (x, y) = (self.columns.info(a)?, self.columns.info(b)?);
         if x.canonical != y.canonical {
@@ -319,7 +320,9 @@ impl Lower<'_> {
         match class {
             // A tag says nothing of NULL: such rows are left out, where the join drops them.
             Some(class)
-                if of_fragment(left, &a) && of_fragment(right, &b) && (inner || !x.nullable) =>
+                if of_fragment(left, &a)
+                    && of_fragment(right, &b)
+                    && !(stays.0 && x.null_there || stays.1 && y.null_there) =>
             {
                 Ok(Want::Key { class })
             }
@@ -379,7 +382,8 @@ impl Lower<'_> {
             }
         }
         let partners = partners.unwrap_or(1);
-        let pairs = self.pairs(&left, &right, on, kind == JoinKind::Semi)?;
+        let stays = (kind != JoinKind::Semi, kind == JoinKind::Full);
+        let pairs = self.pairs(&left, &right, on, stays)?;
         let lefts = left.places.clone();
         let mut places = left.places.clone();
         if conditions.is_empty() {
