@@ -300,6 +300,7 @@ struct Scope {
     planners: Vec<Arc<dyn ExprPlanner>>,
     scalars: Vec<Arc<ScalarUDF>>,
     aggregates: Vec<Arc<AggregateUDF>>,
+    windows: Vec<Arc<WindowUDF>>,
     error: RefCell<Option<Error>>,
 }
 
@@ -317,6 +318,7 @@ impl Scope {
                 .into_iter()
                 .filter(|function| matches!(function.name(), "count" | "sum" | "avg"))
                 .collect(),
+            windows: SessionStateDefaults::default_window_functions(),
             error: RefCell::new(None),
         }
     }
@@ -413,8 +415,13 @@ impl ContextProvider for Scope {
             .cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.windows
+            .iter()
+            .find(|function| {
+                function.name() == name || function.aliases().iter().any(|alias| alias == name)
+            })
+            .cloned()
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -441,6 +448,7 @@ impl ContextProvider for Scope {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        let names = self.windows.iter().map(|function| function.name());
+        names.map(str::to_owned).collect()
     }
 }

@@ -228,7 +228,8 @@ pub(in crate::joint) fn joining(
             }
             Relational::Beside { left: input, .. }
             | Relational::Filter { input, .. }
-            | Relational::Map { input, .. } => of(*input),
+            | Relational::Map { input, .. }
+            | Relational::Window { input, .. } => of(*input),
             Relational::Group { input, most, .. } => {
                 of(*input).min(usize::try_from(*most).unwrap_or(usize::MAX))
             }

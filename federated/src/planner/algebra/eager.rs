@@ -69,6 +69,17 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
             skip,
             fetch,
         },
+        Rel::Window {
+            input,
+            partition,
+            order,
+            calls,
+        } => Rel::Window {
+            input: Box::new(eager(*input, columns)?),
+            partition,
+            order,
+            calls,
+        },
         Rel::Union {
             inputs,
             columns: of,
@@ -131,13 +142,18 @@ fn group(
         keys,
         aggregates,
     };
-    if input.owner().is_some() {
+    let alone = input.owner().is_some();
+    if alone && !aggregates.iter().any(|of| of.function.only_joint()) {
         return Ok(unchanged(input, keys, aggregates));
     }
     let mut input = input;
     let block = match &mut input {
-        Rel::Block(block) => std::mem::take(block),
-        Rel::Join { .. } => Block {
+        Rel::Block(block) if !alone => std::mem::take(block),
+        _ if alone => Block {
+            inputs: vec![input],
+            ..Block::default()
+        },
+        Rel::Join { .. } | Rel::Window { .. } => Block {
             inputs: vec![input],
             ..Block::default()
         },
@@ -286,6 +302,7 @@ impl<'a> Eager<'a> {
             Function::Min | Function::Max | Function::Any | Function::CountDistinct => {
                 Plan::Whole(argument)
             }
+            Function::Median | Function::Percentile { .. } => Plan::Each(argument),
         })
     }
 
@@ -299,7 +316,7 @@ impl<'a> Eager<'a> {
         }
         for plan in plans {
             match plan {
-                Plan::Whole(argument) => looked.extend(used(argument)),
+                Plan::Whole(argument) | Plan::Each(argument) => looked.extend(used(argument)),
                 Plan::Count(products) | Plan::Sum(products) => {
                     looked.extend(used_by(products.iter().filter_map(|of| of.joint.as_ref())));
                 }
@@ -320,9 +337,10 @@ impl<'a> Eager<'a> {
                 rels.push((rel.clone(), optional));
             });
         }
+        let each = plans.iter().any(|plan| matches!(plan, Plan::Each(_)));
         for (side, (rel, _)) in self.sides.iter_mut().zip(&rels) {
             side.keys = looked.intersection(&side.columns).copied().collect();
-            side.groups = rel.owner().is_some() && !rel.unique_on(&side.keys);
+            side.groups = !each && rel.owner().is_some() && !rel.unique_on(&side.keys);
         }
         Ok(())
     }
@@ -357,6 +375,11 @@ impl<'a> Eager<'a> {
                 let count = self.count(counts, (aggregate, rows), made)?;
                 after.push((aggregate.id, quotient(sum, count, data_type)));
             }
+            Plan::Each(argument) => made.push(Aggregate {
+                id: aggregate.id,
+                function: aggregate.function,
+                argument: Some(argument),
+            }),
             Plan::Whole(argument) => {
                 let argument = self.whole(aggregate.function, argument)?;
                 made.push(Aggregate {
@@ -602,6 +625,8 @@ enum Plan {
     Average(Vec<Product>, Vec<Product>),
     /// Over joined rows as it is, however often each is there.
     Whole(Expr),
+    /// Over every joined row, as often as it is there: no side may group its rows.
+    Each(Expr),
 }
 
 /// Groups of one row each: aggregates as expressions.
