@@ -20,7 +20,10 @@ use super::{Examined, Me, computing, needs_sizes, rules, sensitive};
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
 use crate::local::lineage::{ColumnName, Flow, NotAllowed, Through, fragment_steps, released_use};
-use crate::plan::program::{AggregateKind, Expression, JoinKind, Program, Relational, Variable};
+use crate::plan::program::{
+    AggregateKind, Expression, JoinKind, OrderKey, Program, Relational, Variable, WindowCall,
+    WindowFunction,
+};
 use crate::plan::{Fragment, JointPlan, PartyIndex, ReleasedSource};
 use crate::policy::{AggregateFunction, Policy, Use};
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,6 +197,7 @@ fn function_of(through: Through) -> AggregateFunction {
         Through::Avg => AggregateFunction::Avg,
         Through::Min => AggregateFunction::Min,
         Through::Max => AggregateFunction::Max,
+        Through::Median => AggregateFunction::Median,
     }
 }
 
@@ -261,6 +265,10 @@ impl Follow<'_> {
                 Relational::Group { aggregates, .. } => {
                     columns.extend(aggregates.iter().map(|of| of.variable));
                 }
+                Relational::Window { calls, .. } => {
+                    columns.extend(calls.iter().map(|call| call.variable));
+                    columns.extend(calls.iter().filter_map(|call| call.there));
+                }
                 Relational::Union { columns: made, .. } => columns.extend(made),
                 _ => {}
             }
@@ -315,6 +323,7 @@ impl Follow<'_> {
                         AggregateKind::Sum => Through::Sum,
                         AggregateKind::Min => Through::Min,
                         AggregateKind::Max => Through::Max,
+                        AggregateKind::Median | AggregateKind::Percentile { .. } => Through::Median,
                         AggregateKind::Any => {
                             let value = Flow {
                                 key: true,
@@ -335,6 +344,12 @@ impl Follow<'_> {
                     self.uses.sorted(&value);
                 }
             }
+            Relational::Window {
+                partition,
+                order,
+                calls,
+                ..
+            } => self.window(partition, order, calls),
             Relational::Union { inputs, columns } => {
                 for (at, variable) in columns.iter().enumerate() {
                     let mut made = Flow {
@@ -350,6 +365,43 @@ impl Follow<'_> {
                     }
                     self.values.insert(*variable, made);
                 }
+            }
+        }
+    }
+
+    /// What depends on the order carries what the order looks at, row by row: a rank tells how a row
+    /// compares with others.
+    fn window(&mut self, partition: &[Variable], order: &[OrderKey], calls: &[WindowCall]) {
+        use WindowFunction as F;
+        for key in partition {
+            let value = self.of(*key);
+            self.uses.grouped(&value);
+        }
+        let mut by = Flow::default();
+        for key in order {
+            let value = self.of(key.variable);
+            self.uses.sorted(&value);
+            by.add(&value);
+        }
+        for call in calls {
+            let argument = call.argument.map(|variable| self.of(variable));
+            let argument = argument.unwrap_or_default();
+            let mut value = match call.function {
+                F::RowNumber | F::Rank | F::DenseRank | F::Lag { .. } | F::Lead { .. } => Flow {
+                    key: false,
+                    ..argument
+                },
+                F::Count(_) => argument.through(Through::Count),
+                F::Sum(_) => argument.through(Through::Sum),
+                F::Min(_) => argument.through(Through::Min),
+                F::Max(_) => argument.through(Through::Max),
+            };
+            if call.function.is_ordered() {
+                value.add(&by);
+            }
+            self.values.insert(call.variable, value);
+            if let Some(there) = call.there {
+                self.values.insert(there, by.clone());
             }
         }
     }

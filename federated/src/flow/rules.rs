@@ -241,6 +241,7 @@ pub fn allowed(policy: &Policy, table: &str, column: &str, home: &str) -> String
         AggregateFunction::Count,
         AggregateFunction::Min,
         AggregateFunction::Max,
+        AggregateFunction::Median,
     ] {
         if let Some(k) = k_of(&Use::Aggregate(function)) {
             by_k.entry(k).or_default().push(function.name());

@@ -7,6 +7,8 @@ mod convert;
 mod expression;
 mod group;
 mod join;
+mod percentile;
+mod window;
 
 use super::blame::Failure;
 use crate::error::{Code, Error};
@@ -15,11 +17,11 @@ use crate::plan::{Encoding, Fragment};
 use convert::Number;
 pub(super) use join::joining;
 use std::collections::{BTreeMap, BTreeSet};
-use veilgate_mpc::circuit::{and, multiply_by_flag};
+use veilgate_mpc::circuit::{and, multiply_by_flag, not};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::compact::compact;
-use veilgate_mpc::oblivious::order::{OrderKey as Order, encode};
+use veilgate_mpc::oblivious::order::OrderKey as Order;
 use veilgate_mpc::oblivious::sort::top_k;
 use veilgate_mpc::share::BitColumn;
 use veilgate_mpc::table::{Column, SharedTable};
@@ -209,6 +211,15 @@ impl<'a> Runner<'a> {
                     let of = take(*input)?;
                     self.top(ctx, &step, of, keys, *rows)?
                 }
+                Relational::Window {
+                    input,
+                    partition,
+                    order,
+                    calls,
+                } => {
+                    let rows = take(*input)?;
+                    self.window(ctx, &step, rows, partition, order, calls)?
+                }
                 Relational::Union { inputs, columns } => {
                     let mut parts = Vec::new();
                     for (input, of) in inputs {
@@ -258,6 +269,30 @@ impl<'a> Runner<'a> {
         Ok(convert::signed(self.types.value(variable)?))
     }
 
+    /// Bit columns, most significant first, whose order as unsigned numbers is this one.
+    fn order_bits(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        rows: &Rows,
+        keys: &[OrderKey],
+    ) -> Result<Vec<BitColumn>> {
+        let mut encoded = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let cells = rows.cells(key.variable)?;
+            let column = self.bits_of(ctx, &step.at("key", at), cells)?;
+            let order = Order {
+                column: &column,
+                null: cells.null.as_ref(),
+                descending: !key.ascending,
+                nulls_first: key.nulls_first,
+                signed: self.is_signed(key.variable)?,
+            };
+            encoded.extend(order.encode(ctx.role()));
+        }
+        Ok(encoded)
+    }
+
     fn top(
         &self,
         ctx: &mut Context,
@@ -267,23 +302,8 @@ impl<'a> Runner<'a> {
         most: u64,
     ) -> Result<Rows> {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let mut bits = Vec::new();
-        for (at, key) in keys.iter().enumerate() {
-            let cells = rows.cells(key.variable)?;
-            let of = self.bits_of(ctx, &step.at("key", at), cells)?;
-            bits.push((of, cells.null.clone(), self.is_signed(key.variable)?, *key));
-        }
-        let orders: Vec<Order<'_>> = bits
-            .iter()
-            .map(|(column, null, signed, key)| Order {
-                column,
-                null: null.as_ref(),
-                descending: !key.ascending,
-                nulls_first: key.nulls_first,
-                signed: *signed,
-            })
-            .collect();
-        let encoded = encode(ctx.role(), &rows.valid, &orders);
+        let mut encoded = vec![not(ctx, &rows.valid)];
+        encoded.extend(self.order_bits(ctx, step, &rows, keys)?);
         let references: Vec<&BitColumn> = encoded.iter().collect();
         let flat = rows.flat();
         let table = top_k(ctx, &step.narrow("top"), &flat.table, &references, most)?;

@@ -11,6 +11,7 @@ mod fragment;
 mod released;
 mod steps;
 mod types;
+mod windows;
 
 pub use expression::{Form, RowExpression};
 pub use fragment::{Derivation, FragmentLineage, fragment_lineage, parse_fragment};

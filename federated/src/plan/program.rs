@@ -7,6 +7,7 @@
 //! possible to check a program without trust in who made it.
 
 mod types;
+mod windows;
 
 use super::{Comparator, Encoding, FragmentIndex};
 use crate::schema::ScalarType;
@@ -93,6 +94,17 @@ pub enum Relational {
         /// How many.
         rows: u64,
     },
+    /// Further columns over the rows of a partition, in an order.
+    Window {
+        /// Input, whose rows stay in their order.
+        input: ProgramRelation,
+        /// Columns whose values make a partition, NULLs taken for equal.
+        partition: Vec<Variable>,
+        /// The order of a partition.
+        order: Vec<OrderKey>,
+        /// The columns.
+        calls: Vec<WindowCall>,
+    },
     /// The rows of several relations one after the other.
     Union {
         /// Relations, and which column of each stands for which of `columns`.
@@ -147,6 +159,88 @@ pub enum AggregateKind {
     Any,
     /// The number of different values.
     CountDistinct,
+    /// The mean of the two middle values, truncated at their scale; the middle one of an odd number.
+    Median,
+    /// Of n values in order the one at place `(n - 1) parts / 10^digits`, from 0; between two values,
+    /// by the line between them. Exact, with `digits` more digits after the point.
+    Percentile {
+        /// Which part of the way.
+        parts: u32,
+        /// In units of the last of so many digits.
+        digits: u8,
+    },
+}
+
+/// A function over the rows of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowCall {
+    /// The column that it makes.
+    pub variable: Variable,
+    /// Which function.
+    pub function: WindowFunction,
+    /// Over which column.
+    pub argument: Option<Variable>,
+    /// Its type.
+    pub data_type: ScalarType,
+    /// Of LAG and LEAD: a column that says whether there is such a row.
+    pub there: Option<Variable>,
+}
+
+/// Which function over the rows of a partition. NULLs are passed over by those with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WindowFunction {
+    /// The number of the row, from 1.
+    RowNumber,
+    /// The number of the first row that is equal in the order.
+    Rank,
+    /// The number of different values of the order so far.
+    DenseRank,
+    /// The value so many rows before; NULL where there is none.
+    Lag {
+        /// Rows.
+        by: u64,
+    },
+    /// The value so many rows after.
+    Lead {
+        /// Rows.
+        by: u64,
+    },
+    /// The number of rows, or of values.
+    Count(Frame),
+    /// The sum; NULL of no value.
+    Sum(Frame),
+    /// The least value.
+    Min(Frame),
+    /// The greatest value.
+    Max(Frame),
+}
+
+/// Where a frame ends that begins with its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// At the current row.
+    Rows,
+    /// At the last row that is equal to it in the order.
+    Range,
+    /// At the end of the partition.
+    Partition,
+}
+
+impl WindowFunction {
+    /// Whether the order of the partition says anything about the value.
+    #[must_use]
+    pub fn is_ordered(self) -> bool {
+        match self {
+            Self::RowNumber
+            | Self::Rank
+            | Self::DenseRank
+            | Self::Lag { .. }
+            | Self::Lead { .. } => true,
+            Self::Count(frame) | Self::Sum(frame) | Self::Min(frame) | Self::Max(frame) => {
+                frame != Frame::Partition
+            }
+        }
+    }
 }
 
 /// One key of an order.
@@ -280,7 +374,8 @@ impl Relational {
             Self::Filter { input, .. }
             | Self::Map { input, .. }
             | Self::Group { input, .. }
-            | Self::Top { input, .. } => vec![*input],
+            | Self::Top { input, .. }
+            | Self::Window { input, .. } => vec![*input],
             Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| *input).collect(),
         }
     }
@@ -305,6 +400,16 @@ impl Relational {
                 found.extend(aggregates.iter().filter_map(|of| of.argument));
             }
             Self::Top { keys, .. } => found.extend(keys.iter().map(|key| key.variable)),
+            Self::Window {
+                partition,
+                order,
+                calls,
+                ..
+            } => {
+                found.extend(partition);
+                found.extend(order.iter().map(|key| key.variable));
+                found.extend(calls.iter().filter_map(|call| call.argument));
+            }
             Self::Union { inputs, .. } => found.extend(inputs.iter().flat_map(|(_, of)| of)),
         }
         found

@@ -221,7 +221,18 @@ pub(super) fn optimised(query: &Query, federation: &Federation) -> Result<Typed>
     let optimised = scope
         .analyse(plan)
         .and_then(|plan| scope.optimise(plan))
-        .map_err(|error| diagnose::planning(query, &scope.tables, None, &error))?;
+        .map_err(|error| {
+            let error = diagnose::planning(query, &scope.tables, None, &error);
+            // The names that the text gives were unique: what the engine makes of it are not.
+            match error.code {
+                Code::AmbiguousColumn => query.unsupported(
+                    "a column and a cast of it in one GROUP BY or DISTINCT (name the cast in a \
+                     subquery first)",
+                    &["GROUP", "DISTINCT"],
+                ),
+                _ => error,
+            }
+        })?;
     let output = fields(&optimised);
     Ok(Typed {
         plan: optimised,
@@ -366,6 +377,7 @@ struct Scope {
     aggregates: Vec<Arc<AggregateUDF>>,
     /// Federated tables by name.
     views: BTreeMap<(String, String), Result<LogicalPlan>>,
+    windows: Vec<Arc<WindowUDF>>,
     error: RefCell<Option<Error>>,
 }
 
@@ -386,6 +398,7 @@ impl Scope {
                 .filter(|function| matches!(function.name(), "count" | "sum" | "avg"))
                 .collect(),
             views: BTreeMap::new(),
+            windows: SessionStateDefaults::default_window_functions(),
             error: RefCell::new(None),
         }
     }
@@ -515,8 +528,13 @@ impl ContextProvider for Scope {
             .cloned()
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.windows
+            .iter()
+            .find(|function| {
+                function.name() == name || function.aliases().iter().any(|alias| alias == name)
+            })
+            .cloned()
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -543,6 +561,7 @@ impl ContextProvider for Scope {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        let names = self.windows.iter().map(|function| function.name());
+        names.map(str::to_owned).collect()
     }
 }

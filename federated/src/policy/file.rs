@@ -243,7 +243,7 @@ impl Reader<'_> {
         if entry.functions.is_empty() {
             return Err(self.file.error(
                 entry.permits.span(),
-                "use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\", \"min\", \"max\"",
+                "use = \"aggregate\" needs functions = [...] out of \"count\", \"sum\", \"avg\", \"min\", \"max\", \"median\"",
             ));
         }
         let mut uses = Vec::with_capacity(entry.functions.len());
@@ -255,6 +255,7 @@ impl Reader<'_> {
                 AggregateFunction::Avg,
                 AggregateFunction::Min,
                 AggregateFunction::Max,
+                AggregateFunction::Median,
             ];
             let Some(found) = known.into_iter().find(|each| each.name() == given) else {
                 return Err(self.file.error(

@@ -86,6 +86,8 @@ pub enum AggregateFunction {
     Min,
     /// MAX: a single value.
     Max,
+    /// MEDIAN and percentiles: a value, or the mean of two.
+    Median,
 }
 
 /// The named leakage profiles, from least to most.
@@ -158,13 +160,14 @@ impl AggregateFunction {
             Self::Avg => "avg",
             Self::Min => "min",
             Self::Max => "max",
+            Self::Median => "median",
         }
     }
 }
 
 impl Use {
     /// Every use, raw output last.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::JoinKey,
         Self::Filter,
         Self::GroupKey,
@@ -173,6 +176,7 @@ impl Use {
         Self::Aggregate(AggregateFunction::Avg),
         Self::Aggregate(AggregateFunction::Min),
         Self::Aggregate(AggregateFunction::Max),
+        Self::Aggregate(AggregateFunction::Median),
         Self::Having,
         Self::SortKey,
         Self::Output,

@@ -21,6 +21,7 @@ mod faults;
 mod oracle;
 mod programs;
 mod query;
+mod windows;
 
 use data::{Dice, RandomTable, Shape};
 use oracle::{Expected, Oracle, compare};

@@ -49,7 +49,7 @@ impl Runner<'_> {
                 constant(ctx, count, expression, &self.value(input, expression)?)?
             }
             Expression::Not(inner) => {
-                let of = self.evaluate(ctx, step, input, rows, inner)?;
+                let of = self.evaluate(ctx, &step.narrow("of"), input, rows, inner)?;
                 let null = of.null.clone();
                 let turned = not(ctx, &bit(of)?);
                 let turned = match &null {
@@ -83,7 +83,7 @@ impl Runner<'_> {
                 right,
             } => self.compare(ctx, step, input, rows, *comparator, left, right)?,
             Expression::IsNull(inner) => {
-                let of = self.evaluate(ctx, step, input, rows, inner)?;
+                let of = self.evaluate(ctx, &step.narrow("of"), input, rows, inner)?;
                 let null = of.null.unwrap_or_else(|| BitColumn::zeros(1, count));
                 plain(Column::Bits(null), None)
             }
@@ -124,7 +124,7 @@ impl Runner<'_> {
                 data_type,
                 wide,
             } => {
-                let of = self.evaluate(ctx, step, input, rows, inner)?;
+                let of = self.evaluate(ctx, &step.narrow("of"), input, rows, inner)?;
                 let factor = convert::factor(&self.value(input, inner)?, *data_type)?;
                 let column = match wide {
                     true => {
@@ -144,7 +144,7 @@ impl Runner<'_> {
                 input: inner,
                 width,
             } => {
-                let of = self.evaluate(ctx, step, input, rows, inner)?;
+                let of = self.evaluate(ctx, &step.narrow("of"), input, rows, inner)?;
                 let signed = convert::signed(&self.value(input, inner)?);
                 let here = step.narrow("bits");
                 let bits = convert::cut_bits(ctx, &here, Self::number(&of)?, *width, signed)?;
@@ -415,7 +415,7 @@ impl Runner<'_> {
                 null: Some(BitColumn::ones(ctx.role(), 1, count)),
             });
         }
-        let of = self.evaluate(ctx, step, input, rows, result)?;
+        let of = self.evaluate(ctx, &step.narrow("of"), input, rows, result)?;
         let column = match (&due.form, result) {
             (Encoding::Ring64, _) => {
                 Column::Arith64(self.ring64(ctx, &step.narrow("form"), input, result, &of)?)

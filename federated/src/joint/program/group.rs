@@ -7,6 +7,7 @@ use veilgate_mpc::circuit::{greater_equal_public, not};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::group::{self, Agg, Which};
+use veilgate_mpc::share::BitColumn;
 use veilgate_mpc::table::{Column, SharedTable};
 
 impl Runner<'_> {
@@ -71,6 +72,20 @@ impl Runner<'_> {
                     };
                     let column = push(part.clone());
                     aggs.push(Agg::Sum { column });
+                    if when.is_some() || keys.is_empty() {
+                        aggs.push(Agg::Count { when });
+                        some = Some(aggs.len() - 1);
+                    }
+                }
+                (
+                    function @ (AggregateKind::Median | AggregateKind::Percentile { .. }),
+                    Some(variable),
+                ) => {
+                    let chosen = self.middle(ctx, &here, &rows, keys, (function, variable))?;
+                    for column in chosen {
+                        let column = push(column);
+                        aggs.push(Agg::Sum { column });
+                    }
                     if when.is_some() || keys.is_empty() {
                         aggs.push(Agg::Count { when });
                         some = Some(aggs.len() - 1);
@@ -173,23 +188,27 @@ impl Runner<'_> {
             let found = grouped.columns.get(at).cloned();
             found.ok_or_else(|| internal("an aggregate without its result"))
         };
+        // Where there is no value; none where there always is one.
+        let no_value = |ctx: &mut Context| -> Result<Option<BitColumn>> {
+            let Some(some) = some else {
+                return Ok(None);
+            };
+            let Column::Arith64(count) = column(some)? else {
+                return Err(internal("a count that is no number"));
+            };
+            let bits = (rows.max(1) as u64).ilog2() as usize + 1;
+            let any = greater_equal_public(ctx, step, &count, 1, bits)?;
+            Ok(Some(not(ctx, &any)))
+        };
         match (aggregate.function, aggregate.argument) {
-            (AggregateKind::Sum, _) => {
-                let null = match some {
-                    None => None,
-                    Some(some) => {
-                        let Column::Arith64(count) = column(some)? else {
-                            return Err(internal("a count that is no number"));
-                        };
-                        let bits = (rows.max(1) as u64).ilog2() as usize + 1;
-                        let any = greater_equal_public(ctx, step, &count, 1, bits)?;
-                        Some(not(ctx, &any))
-                    }
-                };
-                Ok(Cells {
-                    parts: vec![column(first)?],
-                    null,
-                })
+            (AggregateKind::Sum, _) => Ok(Cells {
+                parts: vec![column(first)?],
+                null: no_value(ctx)?,
+            }),
+            (function @ (AggregateKind::Median | AggregateKind::Percentile { .. }), _) => {
+                let sums = [column(first)?, column(first + 1)?, column(first + 2)?];
+                let null = no_value(ctx)?;
+                self.between(ctx, &step.narrow("between"), function, sums, null)
             }
             (AggregateKind::Min | AggregateKind::Max | AggregateKind::Any, Some(variable)) => {
                 let parts = match aggregate.function {

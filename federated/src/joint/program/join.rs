@@ -248,7 +248,9 @@ pub(in crate::joint) fn joining(
                 }
                 made
             }
-            Relational::Filter { input, .. } | Relational::Map { input, .. } => of(*input),
+            Relational::Filter { input, .. }
+            | Relational::Map { input, .. }
+            | Relational::Window { input, .. } => of(*input),
             Relational::Group { input, most, .. } => {
                 of(*input).min(usize::try_from(*most).unwrap_or(usize::MAX))
             }

@@ -34,6 +34,8 @@ pub enum Through {
     Min,
     /// MAX
     Max,
+    /// MEDIAN, or a percentile
+    Median,
 }
 
 /// What flows into a value.
@@ -128,8 +130,8 @@ pub fn fragment_steps(sql: &str, catalog: &Published) -> Result<Steps> {
 }
 
 /// Follows values through this department's own plan of a fragment.
-struct Local<'a> {
-    steps: &'a mut Steps,
+pub(super) struct Local<'a> {
+    pub(super) steps: &'a mut Steps,
 }
 
 impl Local<'_> {
@@ -221,6 +223,10 @@ impl Local<'_> {
                 }
                 Ok(made)
             }
+            LogicalPlan::Window(window) => {
+                let input = self.plan(&window.input)?;
+                self.window(window, input)
+            }
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let mut values = self.plan(input)?;
                 for value in &mut values {
@@ -273,6 +279,7 @@ impl Local<'_> {
             "avg" => Through::Avg,
             "min" => Through::Min,
             "max" => Through::Max,
+            "median" => Through::Median,
             name => return Err(NotAllowed::new(format!("the aggregate function {name}"))),
         };
         if params.filter.is_some() || !params.order_by.is_empty() {
@@ -285,7 +292,12 @@ impl Local<'_> {
         Ok(argument.through(function))
     }
 
-    fn value(&mut self, expr: &Expr, input: &LogicalPlan, values: &[Flow]) -> Result<Flow> {
+    pub(super) fn value(
+        &mut self,
+        expr: &Expr,
+        input: &LogicalPlan,
+        values: &[Flow],
+    ) -> Result<Flow> {
         let find = |column: &Column| input.schema().maybe_index_of_column(column);
         self.walk(expr, &find, values)
     }
@@ -386,7 +398,7 @@ fn position(expr: &Expr, schema: &DFSchema) -> Option<usize> {
     }
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,

@@ -107,6 +107,7 @@ struct Scope {
     planners: Vec<Arc<dyn ExprPlanner>>,
     scalars: Vec<Arc<ScalarUDF>>,
     aggregates: Vec<Arc<AggregateUDF>>,
+    windows: Vec<Arc<WindowUDF>>,
 }
 
 impl Scope {
@@ -130,6 +131,7 @@ impl Scope {
             planners: SessionStateDefaults::default_expr_planners(),
             scalars: SessionStateDefaults::default_scalar_functions(),
             aggregates: SessionStateDefaults::default_aggregate_functions(),
+            windows: SessionStateDefaults::default_window_functions(),
         }
     }
 }
@@ -167,8 +169,10 @@ impl ContextProvider for Scope {
         None
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        let named =
+            |of: &&Arc<WindowUDF>| of.name() == name || of.aliases().iter().any(|a| a == name);
+        self.windows.iter().find(named).cloned()
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {

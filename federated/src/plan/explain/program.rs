@@ -2,7 +2,8 @@
 
 use super::count;
 use crate::plan::program::{
-    Aggregate, AggregateKind, Expression, JoinKind, Operation, Program, Relational, Variable,
+    Aggregate, AggregateKind, Expression, Frame, JoinKind, Operation, OrderKey, Program,
+    Relational, Variable, WindowCall, WindowFunction,
 };
 use crate::plan::{Comparator, JointPlan};
 use crate::schema::ScalarType;
@@ -147,21 +148,35 @@ impl Names {
                 format!("groups of {}: {what} for {by}", self.relation(*input))
             }
             Relational::Top { input, keys, rows } => {
-                let order: Vec<String> = keys
-                    .iter()
-                    .map(|key| {
-                        let direction = if key.ascending { "" } else { " descending" };
-                        format!("{}{direction}", self.column(key.variable))
-                    })
-                    .collect();
-                let order = match order.is_empty() {
-                    true => String::new(),
-                    false => format!(" by {}", order.join(", ")),
+                format!(
+                    "first {} rows of {}{}",
+                    count(*rows),
+                    self.relation(*input),
+                    self.order(keys)
+                )
+            }
+            Relational::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => {
+                let items: Vec<String> = calls.iter().map(|of| self.call(of)).collect();
+                for (call, text) in calls.iter().zip(&items) {
+                    self.columns.insert(call.variable, text.clone());
+                    if let Some(there) = call.there {
+                        self.columns.insert(there, format!("there is {text}"));
+                    }
+                }
+                let each = match partition.is_empty() {
+                    true => "the whole".to_owned(),
+                    false => format!("each ({})", self.list(partition)),
                 };
                 format!(
-                    "first {} rows of {}{order}",
-                    count(*rows),
-                    self.relation(*input)
+                    "window over {}: {} in {each}{}",
+                    self.relation(*input),
+                    items.join(", "),
+                    self.order(order)
                 )
             }
             Relational::Union { inputs, columns } => {
@@ -179,11 +194,55 @@ impl Names {
         }
     }
 
+    /// ` by` the keys of an order; nothing without any.
+    fn order(&self, keys: &[OrderKey]) -> String {
+        let order: Vec<String> = keys
+            .iter()
+            .map(|key| {
+                let direction = if key.ascending { "" } else { " descending" };
+                format!("{}{direction}", self.column(key.variable))
+            })
+            .collect();
+        match order.is_empty() {
+            true => String::new(),
+            false => format!(" by {}", order.join(", ")),
+        }
+    }
+
+    fn call(&self, of: &WindowCall) -> String {
+        use WindowFunction as F;
+        let argument = of.argument.map(|variable| self.column(variable));
+        let argument = argument.unwrap_or_else(|| "*".to_owned());
+        let until = |name: &str, frame: Frame| match frame {
+            Frame::Rows => format!("{name}({argument}) up to the row"),
+            Frame::Range => format!("{name}({argument}) up to the row's equals"),
+            Frame::Partition => format!("{name}({argument})"),
+        };
+        match of.function {
+            F::RowNumber => "row_number()".to_owned(),
+            F::Rank => "rank()".to_owned(),
+            F::DenseRank => "dense_rank()".to_owned(),
+            F::Lag { by } => format!("lag({argument}, {by})"),
+            F::Lead { by } => format!("lead({argument}, {by})"),
+            F::Count(frame) => until("count", frame),
+            F::Sum(frame) => until("sum", frame),
+            F::Min(frame) => until("min", frame),
+            F::Max(frame) => until("max", frame),
+        }
+    }
+
     fn aggregate(&self, of: &Aggregate) -> String {
         let argument = of.argument.map(|variable| self.column(variable));
         match (of.function, argument) {
             (AggregateKind::Count, None) => "count(*)".to_owned(),
             (AggregateKind::CountDistinct, Some(of)) => format!("count(distinct {of})"),
+            (AggregateKind::Percentile { parts, digits }, Some(of)) => {
+                let part = ScalarType::Decimal {
+                    precision: 38,
+                    scale: digits,
+                };
+                format!("percentile_cont({}, {of})", number(parts.into(), part))
+            }
             (function, argument) => {
                 let name = match function {
                     AggregateKind::Count | AggregateKind::CountDistinct => "count",
@@ -191,6 +250,8 @@ impl Names {
                     AggregateKind::Min => "min",
                     AggregateKind::Max => "max",
                     AggregateKind::Any => "any",
+                    AggregateKind::Median => "median",
+                    AggregateKind::Percentile { .. } => "percentile_cont",
                 };
                 format!("{name}({})", argument.unwrap_or_default())
             }

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_OPERATORS: usize = 512;
 const MAX_DEPTH: usize = 128;
 const MAX_NODES: usize = 20_000;
-const MAX_KEYS: usize = 64;
+pub(super) const MAX_KEYS: usize = 64;
+/// Digits of a percentile.
+const MAX_DIGITS: u8 = 6;
 
 /// The most partners of a row of a join.
 pub(crate) const MAX_PARTNERS: u64 = 64;
@@ -54,14 +56,14 @@ pub(crate) struct Types {
     pub(crate) relations: Vec<BTreeSet<Variable>>,
 }
 
-fn refusal(what: impl Into<String>) -> Error {
+pub(super) fn refusal(what: impl Into<String>) -> Error {
     Error::new(
         Code::PeerMisbehaved,
         format!("the joint plan is not valid: {}", what.into()),
     )
 }
 
-fn ensure(holds: bool, what: &str) -> Result<()> {
+pub(super) fn ensure(holds: bool, what: &str) -> Result<()> {
     if holds { Ok(()) } else { Err(refusal(what)) }
 }
 
@@ -126,7 +128,7 @@ impl Program {
 }
 
 impl Types {
-    fn define(&mut self, variable: Variable, value: Value) -> Result<()> {
+    pub(super) fn define(&mut self, variable: Variable, value: Value) -> Result<()> {
         let due = Variable(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
         ensure(variable == due, "columns are not numbered in order")?;
         self.values.insert(variable, value);
@@ -140,7 +142,7 @@ impl Types {
             .ok_or_else(|| refusal("a column is named that nothing makes"))
     }
 
-    fn column(&self, relation: ProgramRelation, variable: Variable) -> Result<&Value> {
+    pub(super) fn column(&self, relation: ProgramRelation, variable: Variable) -> Result<&Value> {
         ensure(
             self.relations
                 .get(relation)
@@ -223,6 +225,12 @@ impl Types {
                 }
                 Ok(self.relations[*input].clone())
             }
+            Relational::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => self.window(*input, partition, order, calls),
             Relational::Union { inputs, columns } => {
                 ensure(!inputs.is_empty(), "a union of nothing")?;
                 for (at, variable) in columns.iter().enumerate() {
@@ -334,6 +342,27 @@ impl Types {
                 sortable(of)?;
                 ordered(of)?;
                 declared(of, aggregate.data_type, of.nullable || global)
+            }
+            (K::Median, Some(of)) => {
+                ensure(
+                    is_number(&of.form) && scale(of.data_type) == scale(aggregate.data_type),
+                    "a median of what is no number, or of another scale",
+                )?;
+                sortable(of)?;
+                wide(aggregate.data_type, of.nullable || global)
+            }
+            (K::Percentile { parts, digits }, Some(of)) => {
+                ensure(
+                    (1..=MAX_DIGITS).contains(&digits) && parts <= 10_u32.pow(u32::from(digits)),
+                    "a percentile that is none",
+                )?;
+                let due = scale(of.data_type).map(|scale| scale.saturating_add(digits));
+                ensure(
+                    is_number(&of.form) && due.is_some() && due == scale(aggregate.data_type),
+                    "a percentile of what is no number, or of another scale",
+                )?;
+                sortable(of)?;
+                wide(aggregate.data_type, of.nullable || global)
             }
             (K::Any, Some(of)) => {
                 ensure(
@@ -546,7 +575,7 @@ impl Types {
 }
 
 /// A value in the type that is declared for it, where that is a number of as many digits after the point.
-fn declared(of: &Value, data_type: ScalarType, nullable: bool) -> Value {
+pub(super) fn declared(of: &Value, data_type: ScalarType, nullable: bool) -> Value {
     let same = scale(of.data_type).is_some() && scale(of.data_type) == scale(data_type);
     Value {
         data_type: if same { data_type } else { of.data_type },
@@ -555,11 +584,19 @@ fn declared(of: &Value, data_type: ScalarType, nullable: bool) -> Value {
     }
 }
 
-fn boolean(nullable: bool) -> Value {
+pub(super) fn boolean(nullable: bool) -> Value {
     Value {
         data_type: ScalarType::Bool,
         nullable,
         form: Encoding::Bits(1),
+    }
+}
+
+fn wide(data_type: ScalarType, nullable: bool) -> Value {
+    Value {
+        data_type,
+        nullable,
+        form: Encoding::Ring128,
     }
 }
 
@@ -592,7 +629,7 @@ fn is_number(form: &Encoding) -> bool {
     )
 }
 
-fn is_wide_text(value: &Value) -> bool {
+pub(super) fn is_wide_text(value: &Value) -> bool {
     matches!(value.form, Encoding::Text { max_bytes } if max_bytes > TEXT_CHUNK)
 }
 
@@ -619,7 +656,7 @@ fn comparable(a: &Value, b: &Value) -> Result<()> {
 }
 
 /// Whether a column can be a key of groups.
-fn sortable(value: &Value) -> Result<()> {
+pub(super) fn sortable(value: &Value) -> Result<()> {
     let fits = match &value.form {
         Encoding::Text { max_bytes } => *max_bytes <= TEXT_CHUNK,
         Encoding::Bits(_) | Encoding::Codes(_) | Encoding::KeyTag { .. } => true,
@@ -630,7 +667,7 @@ fn sortable(value: &Value) -> Result<()> {
 }
 
 /// Whether the order of a column's form is that of its values.
-fn ordered(value: &Value) -> Result<()> {
+pub(super) fn ordered(value: &Value) -> Result<()> {
     let fits = match &value.form {
         Encoding::Codes(codes) => codes.windows(2).all(|pair| pair[0] < pair[1]),
         Encoding::Text { max_bytes } => *max_bytes <= TEXT_CHUNK,

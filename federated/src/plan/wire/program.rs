@@ -5,8 +5,8 @@ use super::to_wire::{index as number, scalar as from_scalar};
 use crate::error::Result;
 use crate::plan::Encoding;
 use crate::plan::program::{
-    Aggregate, AggregateKind, Expression, JoinKind, Operation, OrderKey, Program, Relational,
-    Variable,
+    Aggregate, AggregateKind, Expression, Frame, JoinKind, Operation, OrderKey, Program,
+    Relational, Variable, WindowCall, WindowFunction,
 };
 use veilgate_proto::plan::v1 as pb;
 
@@ -77,15 +77,19 @@ fn operator(operator: &Relational) -> pb::Relational {
         }),
         Relational::Top { input, keys, rows } => Kind::Top(pb::Top {
             input: number(*input),
-            keys: keys
-                .iter()
-                .map(|key| pb::OrderKey {
-                    variable: key.variable.0,
-                    ascending: key.ascending,
-                    nulls_first: key.nulls_first,
-                })
-                .collect(),
+            keys: order(keys),
             rows: *rows,
+        }),
+        Relational::Window {
+            input,
+            partition,
+            order: by,
+            calls,
+        } => Kind::Window(pb::Window {
+            input: number(*input),
+            partition: variables(partition),
+            order: order(by),
+            calls: calls.iter().map(call).collect(),
         }),
         Relational::Union { inputs, columns } => Kind::Union(pb::Union {
             inputs: inputs
@@ -99,6 +103,45 @@ fn operator(operator: &Relational) -> pb::Relational {
         }),
     };
     pb::Relational { kind: Some(kind) }
+}
+
+fn order(keys: &[OrderKey]) -> Vec<pb::OrderKey> {
+    let keys = keys.iter().map(|key| pb::OrderKey {
+        variable: key.variable.0,
+        ascending: key.ascending,
+        nulls_first: key.nulls_first,
+    });
+    keys.collect()
+}
+
+fn call(of: &WindowCall) -> pb::WindowCall {
+    use WindowFunction as F;
+    let (kind, frame, by) = match of.function {
+        F::RowNumber => (pb::WindowKind::RowNumber, None, 0),
+        F::Rank => (pb::WindowKind::Rank, None, 0),
+        F::DenseRank => (pb::WindowKind::DenseRank, None, 0),
+        F::Lag { by } => (pb::WindowKind::Lag, None, by),
+        F::Lead { by } => (pb::WindowKind::Lead, None, by),
+        F::Count(frame) => (pb::WindowKind::Count, Some(frame), 0),
+        F::Sum(frame) => (pb::WindowKind::Sum, Some(frame), 0),
+        F::Min(frame) => (pb::WindowKind::Min, Some(frame), 0),
+        F::Max(frame) => (pb::WindowKind::Max, Some(frame), 0),
+    };
+    let frame = match frame {
+        None => pb::WindowFrame::Unspecified,
+        Some(Frame::Rows) => pb::WindowFrame::Rows,
+        Some(Frame::Range) => pb::WindowFrame::Range,
+        Some(Frame::Partition) => pb::WindowFrame::Partition,
+    };
+    pb::WindowCall {
+        variable: of.variable.0,
+        function: kind.into(),
+        argument: optional(of.argument),
+        r#type: Some(from_scalar(of.data_type)),
+        frame: frame.into(),
+        by,
+        there: optional(of.there),
+    }
 }
 
 fn join_kind(kind: JoinKind) -> pb::JoinKind {
@@ -120,12 +163,20 @@ fn aggregate(of: &Aggregate) -> pb::GroupAggregate {
         AggregateKind::Max => pb::AggregateKind::Max,
         AggregateKind::Any => pb::AggregateKind::Any,
         AggregateKind::CountDistinct => pb::AggregateKind::CountDistinct,
+        AggregateKind::Median => pb::AggregateKind::Median,
+        AggregateKind::Percentile { .. } => pb::AggregateKind::Percentile,
+    };
+    let (parts, digits) = match of.function {
+        AggregateKind::Percentile { parts, digits } => (parts, digits),
+        _ => (0, 0),
     };
     pb::GroupAggregate {
         variable: of.variable.0,
         function: function.into(),
         argument: optional(of.argument),
         r#type: Some(from_scalar(of.data_type)),
+        parts,
+        digits: digits.into(),
     }
 }
 
@@ -298,14 +349,14 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
         },
         Kind::Top(top) => Relational::Top {
             input: index(top.input),
-            keys: all(top.keys, |key| {
-                Ok(OrderKey {
-                    variable: Variable(key.variable),
-                    ascending: key.ascending,
-                    nulls_first: key.nulls_first,
-                })
-            })?,
+            keys: read_order(top.keys),
             rows: top.rows,
+        },
+        Kind::Window(window) => Relational::Window {
+            input: index(window.input),
+            partition: read_variables(window.partition),
+            order: read_order(window.order),
+            calls: all(window.calls, read_call)?,
         },
         Kind::Union(union) => Relational::Union {
             inputs: all(union.inputs, |input| {
@@ -313,6 +364,46 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
             })?,
             columns: read_variables(union.columns),
         },
+    })
+}
+
+fn read_order(keys: Vec<pb::OrderKey>) -> Vec<OrderKey> {
+    let keys = keys.into_iter().map(|key| OrderKey {
+        variable: Variable(key.variable),
+        ascending: key.ascending,
+        nulls_first: key.nulls_first,
+    });
+    keys.collect()
+}
+
+fn read_call(of: pb::WindowCall) -> Result<WindowCall> {
+    use WindowFunction as F;
+    use pb::WindowKind as K;
+    let frame = match pb::WindowFrame::try_from(of.frame) {
+        Ok(pb::WindowFrame::Unspecified) => None,
+        Ok(pb::WindowFrame::Rows) => Some(Frame::Rows),
+        Ok(pb::WindowFrame::Range) => Some(Frame::Range),
+        Ok(pb::WindowFrame::Partition) => Some(Frame::Partition),
+        Err(_) => return refuse("an unknown frame of a window"),
+    };
+    let function = match (K::try_from(of.function), frame) {
+        (Ok(K::RowNumber), None) => F::RowNumber,
+        (Ok(K::Rank), None) => F::Rank,
+        (Ok(K::DenseRank), None) => F::DenseRank,
+        (Ok(K::Lag), None) => F::Lag { by: of.by },
+        (Ok(K::Lead), None) => F::Lead { by: of.by },
+        (Ok(K::Count), Some(frame)) => F::Count(frame),
+        (Ok(K::Sum), Some(frame)) => F::Sum(frame),
+        (Ok(K::Min), Some(frame)) => F::Min(frame),
+        (Ok(K::Max), Some(frame)) => F::Max(frame),
+        _ => return refuse("an unknown function of a window, or one with another frame"),
+    };
+    Ok(WindowCall {
+        variable: Variable(of.variable),
+        function,
+        argument: read_optional(of.argument),
+        data_type: to_scalar(of.r#type)?,
+        there: read_optional(of.there),
     })
 }
 
@@ -326,6 +417,14 @@ fn read_aggregate(of: pb::GroupAggregate) -> Result<Aggregate> {
             Ok(pb::AggregateKind::Max) => AggregateKind::Max,
             Ok(pb::AggregateKind::Any) => AggregateKind::Any,
             Ok(pb::AggregateKind::CountDistinct) => AggregateKind::CountDistinct,
+            Ok(pb::AggregateKind::Median) => AggregateKind::Median,
+            Ok(pb::AggregateKind::Percentile) => AggregateKind::Percentile {
+                parts: of.parts,
+                digits: match u8::try_from(of.digits) {
+                    Ok(digits) => digits,
+                    Err(_) => return refuse("a percentile of that many digits"),
+                },
+            },
             Ok(pb::AggregateKind::Unspecified) | Err(_) => {
                 return refuse("an unknown aggregate function");
             }

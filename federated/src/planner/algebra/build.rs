@@ -2,6 +2,8 @@
 //! name.
 
 mod joins;
+mod percentile;
+mod window;
 
 use super::columns::{ColumnId, Columns, Info};
 use super::functions::{Statistic, Sums, quotient, statistic};
@@ -108,6 +110,7 @@ impl Builder<'_> {
                 })
             }
             LogicalPlan::Limit(limit) => self.limit(limit),
+            LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Union(union) => self.union(union),
             other => Err(self.refuse_node(other)),
         }
@@ -115,7 +118,6 @@ impl Builder<'_> {
 
     fn refuse_node(&self, plan: &LogicalPlan) -> Error {
         let (construct, words): (&str, &[&str]) = match plan {
-            LogicalPlan::Window(_) => ("a window function", &["OVER"]),
             LogicalPlan::Distinct(_) => ("DISTINCT ON", &["DISTINCT"]),
             LogicalPlan::EmptyRelation(_) => ("a query without a table", &["SELECT"]),
             LogicalPlan::Values(_) => ("VALUES", &["VALUES"]),
@@ -351,6 +353,19 @@ impl Builder<'_> {
                 output.push(id);
                 continue;
             }
+            if let Some(made) =
+                self.percentile(expr, schema, &input.output, &mut rel, &mut aggregates)?
+            {
+                match ColumnId::of_expr(&made) {
+                    Some(id) => output.push(id),
+                    None => {
+                        let id = self.columns.compute(&made)?;
+                        after.push((id, made));
+                        output.push(id);
+                    }
+                }
+                continue;
+            }
             let (function, argument) = self.call(expr, schema, &input.output, &mut rel)?;
             if function == Function::Avg
                 && let Some(argument) = &argument
@@ -555,7 +570,7 @@ impl Builder<'_> {
             ("min", _) => Function::Min,
             ("max", _) => Function::Max,
             ("sum" | "avg", true) => return Err(unsupported("(DISTINCT ...)")),
-            _ => return Err(unsupported(": use COUNT, SUM, AVG, MIN or MAX")),
+            _ => return Err(unsupported(": use COUNT, SUM, AVG, MIN, MAX or MEDIAN")),
         };
         if !params.order_by.is_empty() || params.null_treatment.is_some() {
             return Err(unsupported(" with ORDER BY or IGNORE NULLS"));
@@ -671,7 +686,7 @@ fn distinct(input: Built) -> Built {
     }
 }
 
-fn unaliased(expr: Expr) -> Expr {
+pub(super) fn unaliased(expr: Expr) -> Expr {
     match expr {
         Expr::Alias(alias) => unaliased(*alias.expr),
         other => other,
@@ -700,6 +715,8 @@ impl Function {
             Self::Min => "min",
             Self::Max => "max",
             Self::Any => "min",
+            Self::Median => "median",
+            Self::Percentile { .. } => "percentile_cont",
         }
     }
 }

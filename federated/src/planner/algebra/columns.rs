@@ -198,7 +198,9 @@ pub(in crate::planner) fn used(expr: &Expr) -> BTreeSet<ColumnId> {
 }
 
 /// The columns of several expressions.
-pub(super) fn used_by<'e>(exprs: impl IntoIterator<Item = &'e Expr>) -> BTreeSet<ColumnId> {
+pub(in crate::planner) fn used_by<'e>(
+    exprs: impl IntoIterator<Item = &'e Expr>,
+) -> BTreeSet<ColumnId> {
     exprs.into_iter().flat_map(used).collect()
 }
 

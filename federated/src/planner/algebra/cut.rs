@@ -177,6 +177,27 @@ impl Cutter<'_> {
                     fetch,
                 }
             }
+            Rel::Window {
+                input,
+                partition,
+                order,
+                mut calls,
+            } => {
+                calls.retain(|call| wanted.contains(&call.id));
+                if calls.is_empty() {
+                    return self.cut(*input, wanted);
+                }
+                let mut below = wanted.clone();
+                below.extend(&partition);
+                below.extend(used_by(order.iter().map(|key| &key.expr)));
+                below.extend(calls.iter().filter_map(|call| call.argument));
+                Rel::Window {
+                    input: Box::new(self.cut(*input, &below)),
+                    partition,
+                    order,
+                    calls,
+                }
+            }
             Rel::Union { inputs, columns } => {
                 let kept: Vec<usize> = (0..columns.len())
                     .filter(|at| wanted.contains(&columns[*at]))

@@ -73,6 +73,17 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
             skip,
             fetch,
         },
+        Rel::Window {
+            input,
+            partition,
+            order,
+            calls,
+        } => Rel::Window {
+            input: Box::new(eager(*input, columns)?),
+            partition,
+            order,
+            calls,
+        },
         Rel::Union {
             inputs,
             columns: of,
@@ -136,13 +147,18 @@ fn group(
         keys,
         aggregates,
     };
-    if input.owner().is_some() {
+    let alone = input.owner().is_some();
+    if alone && !aggregates.iter().any(|of| of.function.only_joint()) {
         return Ok(unchanged(input, keys, aggregates));
     }
     let mut input = input;
     let block = match &mut input {
-        Rel::Block(block) => std::mem::take(block),
-        Rel::Join { .. } | Rel::Union { .. } => Block {
+        Rel::Block(block) if !alone => std::mem::take(block),
+        _ if alone => Block {
+            inputs: vec![input],
+            ..Block::default()
+        },
+        Rel::Join { .. } | Rel::Union { .. } | Rel::Window { .. } => Block {
             inputs: vec![input],
             ..Block::default()
         },
@@ -291,6 +307,7 @@ impl<'a> Eager<'a> {
             Function::Min | Function::Max | Function::Any | Function::CountDistinct => {
                 Plan::Whole(argument)
             }
+            Function::Median | Function::Percentile { .. } => Plan::Each(argument),
         })
     }
 
@@ -304,7 +321,7 @@ impl<'a> Eager<'a> {
         }
         for plan in plans {
             match plan {
-                Plan::Whole(argument) => looked.extend(used(argument)),
+                Plan::Whole(argument) | Plan::Each(argument) => looked.extend(used(argument)),
                 Plan::Count(products) | Plan::Sum(products) => {
                     looked.extend(used_by(products.iter().filter_map(|of| of.joint.as_ref())));
                 }
@@ -326,13 +343,15 @@ impl<'a> Eager<'a> {
             });
         }
         let alone = rels.len() == 1;
+        let each = plans.iter().any(|plan| matches!(plan, Plan::Each(_)));
         for (side, (rel, _)) in self.sides.iter_mut().zip(&rels) {
             side.keys = looked.intersection(&side.columns).copied().collect();
-            side.groups = match rel.owner() {
-                Some(_) => !rel.unique_on(&side.keys),
-                // A group of no rows is a row, which a join would take for one.
-                None => (alone || !side.keys.is_empty()) && unions::groups(rel, &side.keys),
-            };
+            side.groups = !each
+                && match rel.owner() {
+                    Some(_) => !rel.unique_on(&side.keys),
+                    // A group of no rows is a row, which a join would take for one.
+                    None => (alone || !side.keys.is_empty()) && unions::groups(rel, &side.keys),
+                };
         }
         for side in 0..self.sides.len() {
             if !alone && self.sides[side].groups && self.sides[side].keys.is_empty() {
@@ -372,6 +391,11 @@ impl<'a> Eager<'a> {
                 let count = self.count(counts, (aggregate, rows), made)?;
                 after.push((aggregate.id, quotient(sum, count, data_type)));
             }
+            Plan::Each(argument) => made.push(Aggregate {
+                id: aggregate.id,
+                function: aggregate.function,
+                argument: Some(argument),
+            }),
             Plan::Whole(argument) => {
                 let argument = self.whole(aggregate.function, argument)?;
                 made.push(Aggregate {
@@ -634,6 +658,8 @@ enum Plan {
     Average(Vec<Product>, Vec<Product>),
     /// Over joined rows as it is, however often each is there.
     Whole(Expr),
+    /// Over every joined row, as often as it is there: no side may group its rows.
+    Each(Expr),
 }
 
 /// Groups of one row each: aggregates as expressions.

@@ -1,7 +1,7 @@
 //! What determines what: functional dependencies, from declared keys, groups and equalities.
 
 use super::columns::{ColumnId, used};
-use super::{Block, JoinKind, Rel};
+use super::{Block, JoinKind, Over, Rel};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::BTreeSet;
 
@@ -61,6 +61,19 @@ impl Rel {
                 keys.iter().all(|key| known.contains(key))
             }
             Self::Sort { input, fetch, .. } => *fetch == Some(1) || input.unique_on(columns),
+            Self::Window {
+                input,
+                partition,
+                calls,
+                ..
+            } => {
+                let known = input.determined(columns);
+                let numbered = calls
+                    .iter()
+                    .any(|call| call.function == Over::RowNumber && columns.contains(&call.id));
+                input.unique_on(columns)
+                    || numbered && partition.iter().all(|key| known.contains(key))
+            }
             Self::Union { .. } => false,
             Self::Fragment { facts, .. } => facts.keys.iter().any(|key| key.is_subset(columns)),
         }
@@ -107,7 +120,7 @@ impl Rel {
                 left.repeats_of(id).filter(|_| one)
             }
             Self::Group { input, keys, .. } => input.repeats_of(id).filter(|_| keys.contains(&id)),
-            Self::Sort { input, .. } => input.repeats_of(id),
+            Self::Sort { input, .. } | Self::Window { input, .. } => input.repeats_of(id),
             Self::Union { .. } => None,
             Self::Fragment { facts, .. } => facts
                 .repeats
@@ -143,6 +156,7 @@ impl Rel {
                 known.extend(keys.iter().copied().filter(|key| below.contains(key)));
             }
             Self::Sort { input, .. } => known = input.determined(&known),
+            Self::Window { input, .. } => known.extend(input.determined(&known)),
             _ => {}
         }
         if self.unique_on_own(&known) {
@@ -154,7 +168,9 @@ impl Rel {
     fn unique_on_own(&self, columns: &Set) -> bool {
         match self {
             Self::Group { keys, .. } => keys.iter().all(|key| columns.contains(key)),
-            Self::Scan { .. } | Self::Fragment { .. } => self.unique_on(columns),
+            Self::Scan { .. } | Self::Fragment { .. } | Self::Window { .. } => {
+                self.unique_on(columns)
+            }
             _ => false,
         }
     }

@@ -4,6 +4,8 @@
 //! The engine's join order follows FROM; cut as it stands, it would split one owner's tables over
 //! several fragments in 11 of the 22 queries of TPC-H.
 
+mod windows;
+
 use super::columns::{ColumnId, Columns, substitute, used, used_by};
 use super::keys::classes;
 use super::unions::into_unions;
@@ -55,6 +57,22 @@ pub(in crate::planner) fn localise(rel: Rel, columns: &mut Columns) -> Result<Re
             skip,
             fetch,
         },
+        Rel::Window {
+            input,
+            partition,
+            order,
+            calls,
+        } => {
+            let input = Box::new(localise(*input, columns)?);
+            let (calls, after) = windows::averages(calls, columns)?;
+            Rel::Window {
+                input,
+                partition,
+                order,
+                calls,
+            }
+            .computing(after)
+        }
         Rel::Union {
             inputs,
             columns: made,
@@ -107,6 +125,17 @@ fn flattened(rel: Rel) -> Rel {
             keys,
             skip,
             fetch,
+        },
+        Rel::Window {
+            input,
+            partition,
+            order,
+            calls,
+        } => Rel::Window {
+            input: Box::new(flattened(*input)),
+            partition,
+            order,
+            calls,
         },
         Rel::Union { inputs, columns } => Rel::Union {
             inputs: inputs

@@ -4,9 +4,11 @@
 mod expressions;
 mod joins;
 mod release;
+mod window;
 
 use super::columns::{ColumnId, Columns, used};
 use super::cut::Part;
+use super::ranges::scale;
 use super::{Aggregate, Function, Rel, SortKey};
 use crate::error::{Code, Error, Result};
 use crate::plan::program::{
@@ -300,6 +302,15 @@ impl Lower<'_> {
                     Some(fetch) => self.top(input, keys, *fetch as u64, rel),
                 }
             }
+            Rel::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => {
+                let input = self.rel(input)?;
+                self.window(input, partition, order, calls, rel)
+            }
             Rel::Union { inputs, columns } => {
                 let mut parts = Vec::new();
                 for (input, of) in inputs {
@@ -340,7 +351,7 @@ impl Lower<'_> {
     fn computing(&mut self, mut of: Relation, computed: &[(ColumnId, Expr)]) -> Result<Relation> {
         let mut list = Vec::new();
         for (id, expr) in computed {
-            if let Some(plain) = ColumnId::of_expr(expr)
+            if let Some(plain) = ColumnId::of_expr(expr).or_else(|| self.rounded(expr))
                 && let Some(place) = of.places.get(&plain).copied()
             {
                 of.places.insert(*id, place);
@@ -359,6 +370,28 @@ impl Lower<'_> {
             });
         }
         Ok(of)
+    }
+
+    /// The exact number that an expression makes floating point. It stays as it is, in the same order, and
+    /// is rounded after it is opened.
+    fn rounded(&self, expr: &Expr) -> Option<ColumnId> {
+        let Expr::Cast(cast) = expr else {
+            return None;
+        };
+        let id = ColumnId::of_expr(&cast.expr)?;
+        let exact = scale(&self.columns.info(id).ok()?.data_type).is_some();
+        (exact && *cast.field.data_type() == DataType::Float64).then_some(id)
+    }
+
+    /// Refuses what is floating point: it is ordered by and opened, and nothing else.
+    fn not_rounded(&self, id: ColumnId) -> Result<()> {
+        match self.columns.info(id)?.data_type {
+            DataType::Float64 => Err(self.unsupported(
+                "floating point, like AVG of integers and percentiles, other than in the result: cast \
+                 the argument of AVG and MEDIAN to decimal",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn filtered(&mut self, mut of: Relation, conditions: Vec<Expression>) -> Relation {
@@ -387,16 +420,7 @@ impl Lower<'_> {
         let mut places = BTreeMap::new();
         let mut by: Vec<Variable> = Vec::new();
         for key in keys {
-            let mut variable = self.variable(&input, *key, Want::Bits)?;
-            if self.is_ring(variable) {
-                let width = self.width(&key.expr());
-                let bits = Expression::Bits {
-                    input: Box::new(Expression::Column(variable)),
-                    width,
-                };
-                variable = self.fresh(Encoding::Bits(width));
-                list.push((variable, bits));
-            }
+            let variable = self.as_key(&input, *key, &mut list)?;
             if !by.contains(&variable) {
                 by.push(variable);
             }
@@ -412,6 +436,10 @@ impl Lower<'_> {
                 Function::Max => AggregateKind::Max,
                 Function::Any => AggregateKind::Any,
                 Function::CountDistinct => AggregateKind::CountDistinct,
+                Function::Median => AggregateKind::Median,
+                Function::Percentile { parts, digits } => {
+                    AggregateKind::Percentile { parts, digits }
+                }
                 Function::Avg => {
                     return Err(self.unsupported(
                         "AVG of an expression over columns of several departments that can be NULL",
@@ -439,25 +467,7 @@ impl Lower<'_> {
             };
             let argument = match &aggregate.argument {
                 None => None,
-                Some(argument) => {
-                    let expression = self.expression(&input, argument, want)?;
-                    let expression = self.in_form(expression, argument, want)?;
-                    Some(match expression {
-                        Expression::Column(variable) => variable,
-                        other => {
-                            let form = self.form_of(&other)?;
-                            let known = list.iter().find(|(_, known)| *known == other);
-                            match known {
-                                Some((variable, _)) => *variable,
-                                None => {
-                                    let variable = self.fresh(form);
-                                    list.push((variable, other));
-                                    variable
-                                }
-                            }
-                        }
-                    })
-                }
+                Some(argument) => Some(self.as_column(&input, argument, want, &mut list)?),
             };
             wanted.push((aggregate.id, function, argument, data_type));
         }
@@ -473,6 +483,7 @@ impl Lower<'_> {
                 (AggregateKind::Count | AggregateKind::CountDistinct, _) | (_, None) => {
                     Encoding::Ring64
                 }
+                (AggregateKind::Median | AggregateKind::Percentile { .. }, _) => Encoding::Ring128,
                 (_, Some(argument)) => {
                     let form = self.forms.get(&argument).cloned();
                     form.unwrap_or(Encoding::Ring64)
@@ -500,26 +511,73 @@ impl Lower<'_> {
         })
     }
 
+    /// A column in bits, as a key of groups and partitions.
+    fn as_key(
+        &mut self,
+        input: &Relation,
+        key: ColumnId,
+        list: &mut Vec<(Variable, Expression)>,
+    ) -> Result<Variable> {
+        self.not_rounded(key)?;
+        let variable = self.variable(input, key, Want::Bits)?;
+        if !self.is_ring(variable) {
+            return Ok(variable);
+        }
+        let width = self.width(&key.expr());
+        let bits = Expression::Bits {
+            input: Box::new(Expression::Column(variable)),
+            width,
+        };
+        Ok(self.listed(bits, Encoding::Bits(width), list))
+    }
+
+    /// The column that an expression is in this form; it is added to the list where it is none.
+    fn as_column(
+        &mut self,
+        input: &Relation,
+        expr: &Expr,
+        want: Want,
+        list: &mut Vec<(Variable, Expression)>,
+    ) -> Result<Variable> {
+        let expression = self.expression(input, expr, want)?;
+        Ok(match self.in_form(expression, expr, want)? {
+            Expression::Column(variable) => variable,
+            other => {
+                let form = self.form_of(&other)?;
+                self.listed(other, form, list)
+            }
+        })
+    }
+
+    fn listed(
+        &mut self,
+        of: Expression,
+        form: Encoding,
+        list: &mut Vec<(Variable, Expression)>,
+    ) -> Variable {
+        if let Some((variable, _)) = list.iter().find(|(_, known)| *known == of) {
+            return *variable;
+        }
+        let variable = self.fresh(form);
+        list.push((variable, of));
+        variable
+    }
+
     fn top(&mut self, input: Relation, keys: &[SortKey], rows: u64, rel: &Rel) -> Result<Relation> {
         let mut input = input;
         let mut list = Vec::new();
         let mut by = Vec::new();
         for key in keys {
-            let expression = match self.average_in_order(&input, &key.expr)? {
-                Some(expression) => expression,
-                None => {
-                    let expression = self.expression(&input, &key.expr, Want::Bits)?;
-                    self.in_form(expression, &key.expr, Want::Bits)?
+            let average = self.average_in_order(&input, &key.expr)?;
+            let variable = match (average, ColumnId::of_expr(&key.expr)) {
+                (Some(average), _) => {
+                    let form = self.form_of(&average)?;
+                    self.listed(average, form, &mut list)
                 }
-            };
-            let variable = match expression {
-                Expression::Column(variable) => variable,
-                other => {
-                    let form = self.form_of(&other)?;
-                    let variable = self.fresh(form);
-                    list.push((variable, other));
-                    variable
+                (None, Some(id)) if self.not_rounded(id).is_err() => {
+                    self.variable(&input, id, Want::Bits)?
                 }
+                (None, _) => self.as_column(&input, &key.expr, Want::Bits, &mut list)?,
             };
             by.push(OrderKey {
                 variable,
@@ -661,8 +719,17 @@ fn defined(operator: &Relational) -> Vec<Variable> {
         }
         Relational::Group { aggregates, .. } => aggregates.iter().map(|of| of.variable).collect(),
         Relational::Union { columns, .. } => columns.clone(),
+        Relational::Window { calls, .. } => window::defined(calls),
         _ => Vec::new(),
     }
+}
+
+fn renumbered_order(keys: Vec<OrderKey>, number: &dyn Fn(Variable) -> Variable) -> Vec<OrderKey> {
+    let keys = keys.into_iter().map(|key| OrderKey {
+        variable: number(key.variable),
+        ..key
+    });
+    keys.collect()
 }
 
 fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Relational {
@@ -717,14 +784,19 @@ fn renumbered(operator: Relational, number: &dyn Fn(Variable) -> Variable) -> Re
         },
         Relational::Top { input, keys, rows } => Relational::Top {
             input,
-            keys: keys
-                .into_iter()
-                .map(|key| OrderKey {
-                    variable: number(key.variable),
-                    ..key
-                })
-                .collect(),
+            keys: renumbered_order(keys, number),
             rows,
+        },
+        Relational::Window {
+            input,
+            partition,
+            order,
+            calls,
+        } => Relational::Window {
+            input,
+            partition: partition.into_iter().map(number).collect(),
+            order: renumbered_order(order, number),
+            calls: window::renumbered(calls, number),
         },
         Relational::Union { inputs, columns } => Relational::Union {
             inputs: inputs

@@ -33,6 +33,8 @@ pub(super) use lower::{Lowered, lower};
 pub(super) use text::fragment;
 
 use crate::catalog::Table;
+use crate::plan::program::Frame;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use std::collections::BTreeSet;
 
@@ -70,6 +72,13 @@ pub(super) enum Rel {
         keys: Vec<SortKey>,
         skip: usize,
         fetch: Option<usize>,
+    },
+    /// Further columns over the rows of a partition, in an order; all rows stay.
+    Window {
+        input: Box<Rel>,
+        partition: Vec<ColumnId>,
+        order: Vec<SortKey>,
+        calls: Vec<WindowCall>,
     },
     /// All rows of several relations: the n-th column of each is `columns[n]` here.
     Union {
@@ -131,6 +140,49 @@ pub(super) enum Function {
     /// One of the values, all of which are the same.
     Any,
     CountDistinct,
+    /// Of decimals: truncated at their scale.
+    Median,
+    /// At `parts / 10^digits` of the way through the values, with so many digits more.
+    Percentile {
+        parts: u32,
+        digits: u8,
+    },
+}
+
+impl Function {
+    /// MEDIAN as a percentile.
+    pub(super) const HALF: Self = Self::Percentile {
+        parts: 5,
+        digits: 1,
+    };
+
+    /// Whether no department's engine has it: it is computed jointly, whosever the rows are.
+    pub(super) fn only_joint(self) -> bool {
+        matches!(self, Self::Percentile { .. }) && self != Self::HALF
+    }
+}
+
+/// A function over the rows of a partition.
+#[derive(Debug, Clone)]
+pub(super) struct WindowCall {
+    pub(super) id: ColumnId,
+    pub(super) function: Over,
+    /// None for COUNT(*), and for numbers of rows.
+    pub(super) argument: Option<ColumnId>,
+    /// Of LAG and LEAD: a literal of the argument's type where there is no such row.
+    pub(super) default: Option<ScalarValue>,
+}
+
+/// Which function over the rows of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    RowNumber,
+    Rank,
+    DenseRank,
+    Lag(u64),
+    Lead(u64),
+    /// COUNT, SUM, AVG, MIN or MAX of a frame.
+    Aggregate(Function, Frame),
 }
 
 /// One key of an order.
@@ -180,6 +232,11 @@ impl Rel {
                 keys.iter().copied().chain(made).collect()
             }
             Self::Sort { input, .. } => input.columns(),
+            Self::Window { input, calls, .. } => {
+                let mut all = input.columns();
+                all.extend(calls.iter().map(|call| call.id));
+                all
+            }
             Self::Union { columns, .. } | Self::Fragment { columns, .. } => columns.clone(),
         }
     }
@@ -190,7 +247,8 @@ impl Rel {
         columns.is_subset(&own)
     }
 
-    /// The one department whose tables it reads; none where there are several, or fragments.
+    /// The one department that computes it alone; none where it reads tables of several, or fragments, or
+    /// has what is only computed jointly.
     pub(super) fn owner(&self) -> Option<&str> {
         let mut owner = None;
         for of in self.owners() {
@@ -204,11 +262,16 @@ impl Rel {
         owner
     }
 
-    /// The department of every leaf, none for a fragment.
+    /// The department of every leaf, none for a fragment and what is only computed jointly.
     fn owners(&self) -> Vec<Option<&str>> {
         match self {
             Self::Scan { department, .. } => vec![Some(department.as_str())],
             Self::Fragment { .. } => vec![None],
+            Self::Group { aggregates, .. }
+                if aggregates.iter().any(|of| of.function.only_joint()) =>
+            {
+                vec![None]
+            }
             _ => self.inputs().into_iter().flat_map(Self::owners).collect(),
         }
     }
@@ -219,7 +282,9 @@ impl Rel {
             Self::Scan { .. } | Self::Fragment { .. } => Vec::new(),
             Self::Block(block) => block.inputs.iter().collect(),
             Self::Join { left, right, .. } => vec![left, right],
-            Self::Group { input, .. } | Self::Sort { input, .. } => vec![input],
+            Self::Group { input, .. } | Self::Sort { input, .. } | Self::Window { input, .. } => {
+                vec![input]
+            }
             Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| input).collect(),
         }
     }

@@ -1,5 +1,7 @@
 //! A relation of one owner as SQL text: a small normal form that its engine plans again from base tables.
 
+mod window;
+
 use super::columns::{ColumnId, Columns, substitute, used_by};
 use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
 use crate::error::{Code, Error, Result};
@@ -36,6 +38,8 @@ struct Source {
     /// Conditions that are text already.
     other: Vec<String>,
     columns: BTreeMap<ColumnId, Expr>,
+    /// Window functions, as text.
+    calls: BTreeMap<ColumnId, String>,
 }
 
 type Name<'a> = dyn Fn(usize, ColumnId) -> String + 'a;
@@ -70,6 +74,21 @@ impl Writer<'_> {
                     text.push_str(&format!(" OFFSET {skip}"));
                 }
                 Ok(text)
+            }
+            Rel::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => {
+                let mut source = self.source(input)?;
+                let over = self.over(&source, partition, order)?;
+                let mut texts = BTreeMap::new();
+                for call in calls {
+                    texts.insert(call.id, self.call(&source, call, &over)?);
+                }
+                source.calls = texts;
+                self.plain(&source, outputs, name, wide)
             }
             Rel::Union { inputs, columns } => {
                 let parts = inputs
@@ -110,7 +129,10 @@ impl Writer<'_> {
             .iter()
             .enumerate()
             .map(|(position, id)| {
-                let text = self.text(source, &id.expr())?;
+                let text = match source.calls.get(id) {
+                    Some(call) => call.clone(),
+                    None => self.text(source, &id.expr())?,
+                };
                 let text = self.widened(*id, text, wide)?;
                 Ok(format!("{text} AS {}", name(position, *id)))
             })
@@ -245,6 +267,12 @@ impl Writer<'_> {
         let Some(argument) = &aggregate.argument else {
             return Ok("COUNT(*)".to_owned());
         };
+        if aggregate.function == Function::HALF {
+            // With a digit more the mean of two values is exact.
+            let data_type = emit::type_name(&self.columns.info(aggregate.id)?.data_type)?;
+            let text = self.text(source, argument)?;
+            return Ok(format!("MEDIAN(CAST({text} AS {data_type}))"));
+        }
         let distinct = match aggregate.function {
             Function::CountDistinct => "DISTINCT ",
             _ => "",

@@ -3,7 +3,7 @@
 use super::{GROUP_BITS, GROUP_ROUNDS, OperatorCost, PARTIES, bytes, of_rows, width};
 use crate::plan::JointPlan;
 use crate::plan::program::{
-    AggregateKind, Expression, JoinKind, Program, Relational, Types, Variable,
+    AggregateKind, Expression, JoinKind, Program, Relational, Types, Variable, WindowFunction,
 };
 use veilgate_mpc::oblivious::sort::sort_cost;
 
@@ -11,6 +11,8 @@ use veilgate_mpc::oblivious::sort::sort_cost;
 const PRODUCT_BITS: u64 = 64;
 const CONVERT_BITS: u64 = 128;
 const QUOTIENT_BITS: u64 = 128 * 130;
+/// Numbers of rows in groups, and where they lie in a percentile's reach.
+const NUMBERS_BITS: u64 = 12 * PRODUCT_BITS;
 
 /// What every operator sends, given the rows of the fragments; none for a program that is not valid.
 pub(super) fn estimate(
@@ -127,6 +129,12 @@ impl Estimate<'_> {
                 for aggregate in aggregates {
                     let own = aggregate.argument.map_or(64, |of| self.bits(of));
                     bits += match aggregate.function {
+                        // An order of its own, numbers in it, and the way back.
+                        AggregateKind::Median | AggregateKind::Percentile { .. } => {
+                            let (sorts, more) = of_rows(sort_cost, self.plan, rows, key + own);
+                            rounds += more + 2 * u64::from(rows.max(2).ilog2());
+                            sorts + 2 * own + NUMBERS_BITS
+                        }
                         AggregateKind::Count | AggregateKind::Sum => 2 * own,
                         // A segmented scan over every doubling.
                         _ => own * 2 * u64::from(rows.max(2).ilog2()),
@@ -151,6 +159,39 @@ impl Estimate<'_> {
                     rows: of.min(*rows),
                     // About 7 of the 21 comparisons that a sort makes.
                     bytes: bytes(of, PARTIES * (bits / 3 + 2 * self.all_bits(*input))),
+                    rounds,
+                }
+            }
+            Relational::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => {
+                let rows = self.of(*input);
+                let keys = partition.iter().copied();
+                let keys = keys.chain(order.iter().map(|key| key.variable));
+                let key: u64 = keys.map(|key| self.bits(key)).sum();
+                let (mut bits, mut rounds) = of_rows(sort_cost, self.plan, rows, key + 1);
+                let levels = u64::from(rows.max(2).ilog2());
+                for call in calls {
+                    let own = call.argument.map_or(64, |of| self.bits(of));
+                    // There and back, and a segmented scan of sums or of comparisons.
+                    bits += 2 * own
+                        + match call.function {
+                            WindowFunction::Lag { .. } | WindowFunction::Lead { .. } => own,
+                            WindowFunction::Min(_) | WindowFunction::Max(_) => own * 8,
+                            _ => 3 * PRODUCT_BITS,
+                        };
+                    rounds += match call.function {
+                        WindowFunction::Lag { .. } | WindowFunction::Lead { .. } => 2,
+                        WindowFunction::Min(_) | WindowFunction::Max(_) => 14 * levels,
+                        _ => 2 * levels,
+                    };
+                }
+                OperatorCost {
+                    rows,
+                    bytes: bytes(rows, PARTIES * bits),
                     rounds,
                 }
             }

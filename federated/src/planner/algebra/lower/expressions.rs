@@ -22,6 +22,7 @@ impl Lower<'_> {
         want: Want,
     ) -> Result<Expression> {
         if let Some(id) = ColumnId::of_expr(expr) {
+            self.not_rounded(id)?;
             return Ok(Expression::Column(self.variable(of, id, want)?));
         }
         let (data_type, _) = self.columns.type_of(expr)?;
@@ -318,7 +319,7 @@ impl Lower<'_> {
         })
     }
 
-    fn literal(&self, value: &ScalarValue) -> Result<Expression> {
+    pub(super) fn literal(&self, value: &ScalarValue) -> Result<Expression> {
         let number = |value: i128, data_type| Ok(Expression::Number { value, data_type });
         match value {
             ScalarValue::Int64(Some(value)) => number((*value).into(), ScalarType::Int64),

@@ -201,6 +201,12 @@ pub(super) fn finish(
     }
     let schema = Arc::new(Schema::new(fields));
     let mut by: BTreeMap<ColumnId, Expr> = BTreeMap::new();
+    // What is floating point was exact until here.
+    for id in &peeled.opened {
+        if columns.info(*id)?.data_type == DataType::Float64 {
+            by.insert(*id, cast(id.expr(), DataType::Float64));
+        }
+    }
     for (id, expr) in &peeled.computed {
         by.insert(*id, substitute(expr, &by)?);
     }
