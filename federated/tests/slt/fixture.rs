@@ -238,6 +238,7 @@ pub(crate) fn departments(guarded: bool) -> Vec<Department> {
             Use::Output,
             Use::Aggregate(AggregateFunction::Min),
             Use::Aggregate(AggregateFunction::Max),
+            Use::Aggregate(AggregateFunction::Median),
         ];
         for table in names.iter().filter(|_| !guarded) {
             for permits in more.clone() {

@@ -13,11 +13,10 @@ use datafusion::logical_expr::{Expr, cast};
 
 /// Digits of an integer.
 const INTEGER_DIGITS: u8 = 19;
-/// The engine truncates how far a percentile is between two values at six digits, after arithmetic in
-/// floating point: only of multiples of 1/64 that is exact.
-const PARTS: f64 = 64.0;
-/// A 64th, in millionths.
-const MILLIONTHS: u32 = 15_625;
+/// A percentile is given in millionths. The engine truncates how far it is between two values to as many
+/// digits too, but after arithmetic in floating point, so that its own result can be off by a millionth of
+/// the distance between the two; of multiples of 1/64 it is the exact one.
+const MILLION: f64 = 1_000_000.0;
 
 impl Builder<'_> {
     /// A median or percentile as an expression over aggregates; none for another aggregate.
@@ -76,7 +75,7 @@ impl Builder<'_> {
                 Some(function) => function,
                 None => {
                     return Err(refuse(
-                        " of a fraction that is no multiple of 1/64: the engine itself rounds others",
+                        " of anything but a literal from 0 to 1 with at most 6 digits after the point",
                     ));
                 }
             },
@@ -147,7 +146,7 @@ impl Builder<'_> {
     }
 }
 
-/// Which percentile is asked for; none for what is no multiple of 1/64 from 0 to 1.
+/// Which percentile is asked for; none for what is no literal from 0 to 1 of at most six digits.
 fn fraction(params: &AggregateFunctionParams) -> Option<Function> {
     let literal = match params.args.get(1)? {
         Expr::Literal(value, _) => value.clone(),
@@ -162,10 +161,13 @@ fn fraction(params: &AggregateFunctionParams) -> Option<Function> {
     };
     let descending = params.order_by.first().is_some_and(|key| !key.asc);
     let of = if descending { 1.0 - given } else { given };
-    let (mut parts, mut digits) = (
-        (0..=64_u32).find(|part| f64::from(*part) == of * PARTS)? * MILLIONTHS,
-        6_u8,
-    );
+    let millionths = (of * MILLION).round();
+    if !(0.0..=MILLION).contains(&millionths) || (of * MILLION - millionths).abs() > 1e-6 {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // a whole number up to a million
+    let (mut parts, mut digits) = (millionths as u32, 6_u8);
     while digits > 1 && parts % 10 == 0 {
         parts /= 10;
         digits -= 1;

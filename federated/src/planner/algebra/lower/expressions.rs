@@ -2,7 +2,7 @@
 
 use super::{Lower, Relation, Want};
 use crate::error::{Code, Error, Result};
-use crate::plan::program::{Expression, Operation, Variable, code_bits};
+use crate::plan::program::{Expression, Operation, code_bits};
 use crate::plan::{Comparator, Encoding};
 use crate::planner::algebra::columns::ColumnId;
 use crate::planner::algebra::functions::AVERAGE;
@@ -182,83 +182,6 @@ impl Lower<'_> {
             ))),
             _ => Err(self.unsupported("an expression over columns of several departments")),
         }
-    }
-
-    /// `left / right`, truncated as the engine does. A literal divisor is not looked at for zero.
-    fn quotient(
-        &mut self,
-        of: &Relation,
-        left: &Expr,
-        right: &Expr,
-        whole: &Expr,
-    ) -> Result<Expression> {
-        let (data_type, _) = self.columns.type_of(whole)?;
-        let fits = self.columns.magnitude_of_quotient(left, right, &data_type);
-        let Some(most) = fits.filter(|most| *most < 1 << 126) else {
-            return Err(self.unsupported(
-                "a division across departments of numbers of so many digits: cast them to fewer",
-            ));
-        };
-        let zero = matches!(right, Expr::Literal(value, _) if value.is_null() || is_zero(value));
-        let checked = zero || !matches!(right, Expr::Literal(..));
-        Ok(Expression::Bits {
-            input: Box::new(Expression::Quotient {
-                left: Box::new(self.expression(of, left, Want::Ring { wide: true })?),
-                right: Box::new(self.expression(of, right, Want::Bits)?),
-                data_type: self.scalar(&data_type)?,
-                checked,
-            }),
-            width: 129 - most.leading_zeros(),
-        })
-    }
-
-    /// An average of integers as a number in the same order: two different ones differ by more than the
-    /// inverse of the square of the largest count, so with that many digits their order is exact.
-    pub(super) fn average_in_order(
-        &mut self,
-        of: &Relation,
-        expr: &Expr,
-    ) -> Result<Option<Expression>> {
-        let Expr::ScalarFunction(call) = expr else {
-            return Ok(None);
-        };
-        let (DataType::Float64, AVERAGE, [sum, count]) = (
-            self.columns.type_of(expr)?.0,
-            call.func.name(),
-            call.args.as_slice(),
-        ) else {
-            return Ok(None);
-        };
-        let fits = || -> Option<(u8, u128)> {
-            let square = self
-                .columns
-                .magnitude(count)?
-                .checked_mul(self.columns.magnitude(count)?)?;
-            let digits = square.max(1).ilog10() + 1;
-            let most = self
-                .columns
-                .magnitude(sum)?
-                .checked_mul(10_u128.checked_pow(digits)?)?;
-            (most < 1 << 126).then_some((u8::try_from(digits).ok()?, most))
-        };
-        let Some((digits, most)) = fits() else {
-            return Err(self.unsupported(
-                "ORDER BY an AVG of integers with a LIMIT, over so many rows of so large numbers: \
-                 cast the argument to decimal",
-            ));
-        };
-        Ok(Some(Expression::Bits {
-            input: Box::new(Expression::Quotient {
-                left: Box::new(self.expression(of, sum, Want::Ring { wide: true })?),
-                right: Box::new(self.expression(of, count, Want::Bits)?),
-                data_type: ScalarType::Decimal {
-                    precision: 38,
-                    scale: digits,
-                },
-                checked: false,
-            }),
-            width: 129 - most.leading_zeros(),
-        }))
     }
 
     /// A result of CASE at the type of the whole.
@@ -643,81 +566,5 @@ pub(super) fn compared_bits(form: &Encoding) -> u32 {
         Encoding::Ring128 => 128,
         Encoding::Codes(codes) => code_bits(codes.len()),
         Encoding::Text { max_bytes } => 8 * (max_bytes + 1),
-    }
-}
-
-fn is_zero(value: &ScalarValue) -> bool {
-    ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| zero == *value)
-}
-
-pub(super) fn renumbered(of: Expression, number: &dyn Fn(Variable) -> Variable) -> Expression {
-    let again = |of: Box<Expression>| Box::new(renumbered(*of, number));
-    let list = |of: Vec<Expression>| {
-        of.into_iter()
-            .map(|part| renumbered(part, number))
-            .collect()
-    };
-    match of {
-        Expression::Column(variable) => Expression::Column(number(variable)),
-        Expression::Number { .. } | Expression::Text { .. } | Expression::Null(_) => of,
-        Expression::Not(inner) => Expression::Not(again(inner)),
-        Expression::All(parts) => Expression::All(list(parts)),
-        Expression::Any(parts) => Expression::Any(list(parts)),
-        Expression::Compare {
-            comparator,
-            left,
-            right,
-        } => Expression::Compare {
-            comparator,
-            left: again(left),
-            right: again(right),
-        },
-        Expression::IsNull(inner) => Expression::IsNull(again(inner)),
-        Expression::Arithmetic {
-            operation,
-            left,
-            right,
-            data_type,
-            wide,
-        } => Expression::Arithmetic {
-            operation,
-            left: again(left),
-            right: again(right),
-            data_type,
-            wide,
-        },
-        Expression::Rescale {
-            input,
-            data_type,
-            wide,
-        } => Expression::Rescale {
-            input: again(input),
-            data_type,
-            wide,
-        },
-        Expression::Bits { input, width } => Expression::Bits {
-            input: again(input),
-            width,
-        },
-        Expression::Quotient {
-            left,
-            right,
-            data_type,
-            checked,
-        } => Expression::Quotient {
-            left: again(left),
-            right: again(right),
-            data_type,
-            checked,
-        },
-        Expression::Case { when, otherwise } => Expression::Case {
-            when: when
-                .into_iter()
-                .map(|(condition, result)| {
-                    (renumbered(condition, number), renumbered(result, number))
-                })
-                .collect(),
-            otherwise: again(otherwise),
-        },
     }
 }
