@@ -6,7 +6,7 @@
 //!
 //! | where a value goes | what of this department's columns needs a rule |
 //! |---|---|
-//! | a condition, CASE, a comparison | `filter` of what flows in row by row, `having` of what was aggregated |
+//! | a condition, CASE, a comparison, a divisor that may be zero | `filter` of what flows in row by row, `having` of what was aggregated |
 //! | an equality of a join | `join_key`, and between departments `filter`: the others' conditions are not looked into |
 //! | a group that is neither joined nor filtered by | `group_key` |
 //! | an aggregate | `aggregate(...)` |
@@ -414,6 +414,20 @@ impl Follow<'_> {
             }
             Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
                 self.expression(input)
+            }
+            // That a divisor is zero is told.
+            Expression::Quotient {
+                left,
+                right,
+                checked: true,
+                ..
+            } => {
+                let mut value = self.expression(left);
+                let divisor = self.expression(right);
+                self.uses.compared(&divisor);
+                value.key = false;
+                value.add(&divisor);
+                value
             }
             Expression::Arithmetic { left, right, .. }
             | Expression::Quotient { left, right, .. } => {

@@ -6,7 +6,7 @@ use crate::permitted::{check, planned};
 use veilgate_federated::error::Code;
 use veilgate_federated::plan::Validated;
 use veilgate_federated::planner::Federation;
-use veilgate_federated::policy::{Leakage, Policy};
+use veilgate_federated::policy::{Leakage, Policy, Rule, Use};
 
 /// The federation where no rule asks for more than one unit, and none allows output.
 fn unguarded() -> Federation {
@@ -132,4 +132,53 @@ fn wide_long_and_deep_programs_are_planned_or_refused() {
         );
         let _ = answered(&sql);
     }
+}
+
+/// The refusal by `department` where nobody grants `filter`.
+fn without_filter(sql: &str, department: &str) -> Result<(), veilgate_federated::error::Error> {
+    let mut federation = unguarded();
+    let plan = planned(&federation, sql, None)?;
+    let plan = Validated::from_plan(&plan)?;
+    for policy in federation
+        .members
+        .iter_mut()
+        .filter_map(|of| of.policy.as_mut())
+    {
+        policy
+            .rules
+            .retain(|rule| rule.permits != Use::Filter || rule.column != "*");
+        let filter = |column: &str| Rule {
+            name: format!("{column}/filter"),
+            table: if policy.department == "civil" {
+                "residents"
+            } else {
+                "pension"
+            }
+            .to_owned(),
+            column: column.to_owned(),
+            permits: Use::Filter,
+            k: 1,
+            leakage: Leakage::Sizes,
+            recipients: Vec::new(),
+        };
+        let key = filter("person_id");
+        policy.rules.push(key);
+    }
+    check(&federation, &plan, department).map(|_| ())
+}
+
+#[test]
+fn a_divisor_that_may_be_zero_is_a_filter() {
+    let sum = |divisor: &str| {
+        format!(
+            "SELECT SUM(p.points / {divisor}) FROM civil.residents r LEFT JOIN social.pension p \
+             ON r.person_id = p.person_id"
+        )
+    };
+    without_filter(&sum("7"), "civil").unwrap();
+    let denial = denial(
+        without_filter(&sum("r.household_id"), "civil").map(|()| unreachable!("it is permitted")),
+    );
+    assert_eq!(denial.column, "civil.residents.household_id");
+    assert!(denial.rule.ends_with("no rule allows filter"), "{denial:?}");
 }

@@ -344,6 +344,7 @@ impl Local<'_> {
                 rest = &both.left;
             }
             value.add(&self.walk(rest, find, values)?);
+            self.steps.compared.push(value.clone());
             return Ok(value);
         }
         let mut failure = None;

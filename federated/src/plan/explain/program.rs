@@ -307,10 +307,19 @@ impl Names {
             Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
                 self.expression(input, depth)
             }
-            Expression::Quotient { left, right, .. } => format!(
-                "({} / {})",
+            Expression::Quotient {
+                left,
+                right,
+                checked,
+                ..
+            } => format!(
+                "({} / {}{})",
                 self.expression(left, depth),
-                self.expression(right, depth)
+                self.expression(right, depth),
+                match checked {
+                    true => ", opening whether that is 0 in any row",
+                    false => "",
+                }
             ),
             Expression::Case { when, otherwise } => {
                 let mut text = "CASE".to_owned();

@@ -10,7 +10,8 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 
 impl Lower<'_> {
-    /// `left / right`, truncated as the engine does. A literal divisor is not looked at for zero.
+    /// `left / right`, truncated as the engine does. A literal divisor and NULLIF(x, 0) are not looked at for
+    /// zero.
     pub(super) fn quotient(
         &mut self,
         of: &Relation,
@@ -25,8 +26,14 @@ impl Lower<'_> {
                 "a division across departments of numbers of so many digits: cast them to fewer",
             ));
         };
-        let zero = matches!(right, Expr::Literal(value, _) if value.is_null() || is_zero(value));
-        let checked = zero || !matches!(right, Expr::Literal(..));
+        let checked = match right {
+            Expr::Literal(value, _) => value.is_null() || is_zero(value),
+            // NULL in place of zero.
+            Expr::ScalarFunction(call) if call.func.name() == "nullif" => {
+                !matches!(call.args.get(1), Some(Expr::Literal(value, _)) if is_zero(value))
+            }
+            _ => true,
+        };
         Ok(Expression::Bits {
             input: Box::new(Expression::Quotient {
                 left: Box::new(self.expression(of, left, Want::Ring { wide: true })?),
