@@ -417,6 +417,27 @@ impl Relational {
 }
 
 impl Expression {
+    /// Whether it divides by what may be zero: that it is, in any row, is opened.
+    #[must_use]
+    pub fn divides(&self) -> bool {
+        match self {
+            Self::Quotient { checked: true, .. } => true,
+            Self::Column(_) | Self::Number { .. } | Self::Text { .. } | Self::Null(_) => false,
+            Self::Not(inner)
+            | Self::IsNull(inner)
+            | Self::Rescale { input: inner, .. }
+            | Self::Bits { input: inner, .. } => inner.divides(),
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::divides),
+            Self::Compare { left, right, .. }
+            | Self::Arithmetic { left, right, .. }
+            | Self::Quotient { left, right, .. } => left.divides() || right.divides(),
+            Self::Case { when, otherwise } => {
+                let mut all = when.iter().flat_map(|(condition, of)| [condition, of]);
+                all.any(Self::divides) || otherwise.divides()
+            }
+        }
+    }
+
     /// Adds the columns that it looks at.
     pub fn columns(&self, into: &mut Vec<Variable>) {
         match self {

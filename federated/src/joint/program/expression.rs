@@ -341,7 +341,7 @@ impl Runner<'_> {
         let due = self.value(input, whole)?;
         // A division is looked at for zero only in the rows that come to it.
         let results = when.iter().map(|(_, result)| result);
-        let divides = results.chain([otherwise]).any(divides);
+        let divides = results.chain([otherwise]).any(Expression::divides);
         let mut open = rows.valid.clone();
         let mut come = Vec::new();
         let mut holds = Vec::new();
@@ -435,29 +435,6 @@ impl Runner<'_> {
             parts: vec![column],
             null: of.null,
         })
-    }
-}
-
-/// Whether an expression divides by what may be zero.
-fn divides(of: &Expression) -> bool {
-    match of {
-        Expression::Quotient { checked: true, .. } => true,
-        Expression::Column(_)
-        | Expression::Number { .. }
-        | Expression::Text { .. }
-        | Expression::Null(_) => false,
-        Expression::Not(inner)
-        | Expression::IsNull(inner)
-        | Expression::Rescale { input: inner, .. }
-        | Expression::Bits { input: inner, .. } => divides(inner),
-        Expression::All(parts) | Expression::Any(parts) => parts.iter().any(divides),
-        Expression::Compare { left, right, .. }
-        | Expression::Arithmetic { left, right, .. }
-        | Expression::Quotient { left, right, .. } => divides(left) || divides(right),
-        Expression::Case { when, otherwise } => {
-            let mut all = when.iter().flat_map(|(condition, of)| [condition, of]);
-            all.any(divides) || divides(otherwise)
-        }
     }
 }
 

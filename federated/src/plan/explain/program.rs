@@ -29,6 +29,14 @@ pub(super) fn opened(plan: &JointPlan, program: &Program) -> Vec<String> {
     opened.map(|variable| names.column(*variable)).collect()
 }
 
+/// What a division opens.
+fn opened_bit(divides: bool) -> &'static str {
+    match divides {
+        true => "; opens whether a divisor is 0 in any row",
+        false => "",
+    }
+}
+
 /// Columns by what they are.
 struct Names {
     fragments: usize,
@@ -110,9 +118,10 @@ impl Names {
                 self.relation(*right)
             ),
             Relational::Filter { input, condition } => format!(
-                "filter of {} where {}",
+                "filter of {} where {}{}",
                 self.relation(*input),
-                self.expression(condition, 0)
+                self.expression(condition, 0),
+                opened_bit(condition.divides())
             ),
             Relational::Map { input, computed } => {
                 let mut items = Vec::new();
@@ -121,7 +130,13 @@ impl Names {
                     self.columns.insert(*variable, text.clone());
                     items.push(text);
                 }
-                format!("{} with {}", self.relation(*input), items.join(", "))
+                let divides = computed.iter().any(|(_, of)| of.divides());
+                format!(
+                    "{} with {}{}",
+                    self.relation(*input),
+                    items.join(", "),
+                    opened_bit(divides)
+                )
             }
             Relational::Group {
                 input,
@@ -307,19 +322,10 @@ impl Names {
             Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
                 self.expression(input, depth)
             }
-            Expression::Quotient {
-                left,
-                right,
-                checked,
-                ..
-            } => format!(
-                "({} / {}{})",
+            Expression::Quotient { left, right, .. } => format!(
+                "({} / {})",
                 self.expression(left, depth),
-                self.expression(right, depth),
-                match checked {
-                    true => ", opening whether that is 0 in any row",
-                    false => "",
-                }
+                self.expression(right, depth)
             ),
             Expression::Case { when, otherwise } => {
                 let mut text = "CASE".to_owned();
