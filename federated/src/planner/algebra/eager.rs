@@ -30,78 +30,33 @@ pub(in crate::planner) fn eager(rel: Rel, columns: &mut Columns) -> Result<Rel> 
     if rel.owner().is_some() {
         return Ok(rel);
     }
-    Ok(match rel {
-        Rel::Scan { .. } | Rel::Fragment { .. } => rel,
-        Rel::Block(mut block) => {
-            block.inputs = each(block.inputs, columns)?;
-            Rel::Block(block)
-        }
+    let rel = match rel {
         Rel::Join {
-            kind,
+            kind: kind @ (JoinKind::Semi | JoinKind::Anti),
             left,
             right,
             on,
             conditions,
         } => {
-            let left = eager(*left, columns)?;
-            let (right, conditions) = match kind {
-                JoinKind::Semi | JoinKind::Anti => once(*right, &on, conditions, columns)?,
-                _ => (*right, conditions),
-            };
-            let right = eager(right, columns)?;
+            let (right, conditions) = once(*right, &on, conditions, columns)?;
             Rel::Join {
                 kind,
-                left: Box::new(left),
+                left,
                 right: Box::new(right),
                 on,
                 conditions,
             }
         }
+        other => other,
+    };
+    match rel.map_inputs(&mut |input| eager(input, columns))? {
         Rel::Group {
             input,
             keys,
             aggregates,
-        } => group(eager(*input, columns)?, keys, aggregates, columns)?,
-        Rel::Sort {
-            input,
-            keys,
-            skip,
-            fetch,
-        } => Rel::Sort {
-            input: Box::new(eager(*input, columns)?),
-            keys,
-            skip,
-            fetch,
-        },
-        Rel::Window {
-            input,
-            partition,
-            order,
-            calls,
-        } => Rel::Window {
-            input: Box::new(eager(*input, columns)?),
-            partition,
-            order,
-            calls,
-        },
-        Rel::Union {
-            inputs,
-            columns: of,
-        } => Rel::Union {
-            inputs: inputs
-                .into_iter()
-                .map(|(input, of)| Ok((eager(input, columns)?, of)))
-                .collect::<Result<_>>()?,
-            columns: of,
-        },
-    })
-}
-
-fn each(inputs: Vec<Rel>, columns: &mut Columns) -> Result<Vec<Rel>> {
-    inputs
-        .into_iter()
-        .map(|input| eager(input, columns))
-        .collect()
+        } => group(*input, keys, aggregates, columns),
+        other => Ok(other),
+    }
 }
 
 /// The right side of a semi or anti join: a row for each key is enough.

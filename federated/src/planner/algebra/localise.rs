@@ -18,134 +18,49 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The same relation, with as much as possible below each owner.
 pub(in crate::planner) fn localise(rel: Rel, columns: &mut Columns) -> Result<Rel> {
     if rel.owner().is_some() {
-        return Ok(flattened(rel));
+        return flattened(rel);
     }
-    Ok(match rel {
-        Rel::Scan { .. } | Rel::Fragment { .. } => rel,
-        Rel::Block(mut block) => {
-            block.inputs = block
-                .inputs
-                .into_iter()
-                .map(|input| localise(input, columns))
-                .collect::<Result<_>>()?;
-            settle(block, columns)?
-        }
-        Rel::Join {
-            kind,
-            left,
-            right,
-            on,
-            conditions,
-        } => {
-            let left = localise(*left, columns)?;
-            let right = localise(*right, columns)?;
-            join(kind, left, right, on, conditions, columns)?
-        }
-        Rel::Group {
-            input,
-            keys,
-            aggregates,
-        } => group(localise(*input, columns)?, keys, aggregates, columns)?,
-        Rel::Sort {
-            input,
-            keys,
-            skip,
-            fetch,
-        } => Rel::Sort {
-            input: Box::new(localise(*input, columns)?),
-            keys,
-            skip,
-            fetch,
-        },
-        Rel::Window {
-            input,
-            partition,
-            order,
-            calls,
-        } => {
-            let input = Box::new(localise(*input, columns)?);
-            let (calls, after) = windows::averages(calls, columns)?;
+    Ok(
+        match rel.map_inputs(&mut |input| localise(input, columns))? {
+            Rel::Block(block) => settle(block, columns)?,
+            Rel::Join {
+                kind,
+                left,
+                right,
+                on,
+                conditions,
+            } => join(kind, *left, *right, on, conditions, columns)?,
+            Rel::Group {
+                input,
+                keys,
+                aggregates,
+            } => group(*input, keys, aggregates, columns)?,
             Rel::Window {
                 input,
                 partition,
                 order,
                 calls,
+            } => {
+                let (calls, after) = windows::averages(calls, columns)?;
+                Rel::Window {
+                    input,
+                    partition,
+                    order,
+                    calls,
+                }
+                .computing(after)
             }
-            .computing(after)
-        }
-        Rel::Union {
-            inputs,
-            columns: made,
-        } => Rel::Union {
-            inputs: inputs
-                .into_iter()
-                .map(|(input, of)| Ok((localise(input, columns)?, of)))
-                .collect::<Result<_>>()?,
-            columns: made,
+            other => other,
         },
-    })
+    )
 }
 
 /// Blocks of blocks as one, where all belongs to one owner.
-fn flattened(rel: Rel) -> Rel {
-    match rel {
-        Rel::Block(mut block) => {
-            block.inputs = block.inputs.into_iter().map(flattened).collect();
-            Rel::Block(merge(block, |_| true))
-        }
-        Rel::Join {
-            kind,
-            left,
-            right,
-            on,
-            conditions,
-        } => Rel::Join {
-            kind,
-            left: Box::new(flattened(*left)),
-            right: Box::new(flattened(*right)),
-            on,
-            conditions,
-        },
-        Rel::Group {
-            input,
-            keys,
-            aggregates,
-        } => Rel::Group {
-            input: Box::new(flattened(*input)),
-            keys,
-            aggregates,
-        },
-        Rel::Sort {
-            input,
-            keys,
-            skip,
-            fetch,
-        } => Rel::Sort {
-            input: Box::new(flattened(*input)),
-            keys,
-            skip,
-            fetch,
-        },
-        Rel::Window {
-            input,
-            partition,
-            order,
-            calls,
-        } => Rel::Window {
-            input: Box::new(flattened(*input)),
-            partition,
-            order,
-            calls,
-        },
-        Rel::Union { inputs, columns } => Rel::Union {
-            inputs: inputs
-                .into_iter()
-                .map(|(input, of)| (flattened(input), of))
-                .collect(),
-            columns,
-        },
+fn flattened(rel: Rel) -> Result<Rel> {
+    Ok(match rel.map_inputs(&mut flattened)? {
+        Rel::Block(block) => Rel::Block(merge(block, |_| true)),
         other => other,
-    }
+    })
 }
 
 /// Takes blocks among the inputs apart, where `which` says so.

@@ -33,6 +33,7 @@ pub(super) use lower::{Lowered, lower};
 pub(super) use text::fragment;
 
 use crate::catalog::Table;
+use crate::error::Result;
 use crate::plan::program::Frame;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
@@ -287,6 +288,73 @@ impl Rel {
             }
             Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| input).collect(),
         }
+    }
+
+    /// The same over other inputs, in their order.
+    pub(super) fn map_inputs(self, change: &mut dyn FnMut(Self) -> Result<Self>) -> Result<Self> {
+        let mut boxed = |input: Box<Self>| change(*input).map(Box::new);
+        Ok(match self {
+            Self::Scan { .. } | Self::Fragment { .. } => self,
+            Self::Block(mut block) => {
+                block.inputs = block
+                    .inputs
+                    .into_iter()
+                    .map(change)
+                    .collect::<Result<_>>()?;
+                Self::Block(block)
+            }
+            Self::Join {
+                kind,
+                left,
+                right,
+                on,
+                conditions,
+            } => Self::Join {
+                kind,
+                left: boxed(left)?,
+                right: boxed(right)?,
+                on,
+                conditions,
+            },
+            Self::Group {
+                input,
+                keys,
+                aggregates,
+            } => Self::Group {
+                input: boxed(input)?,
+                keys,
+                aggregates,
+            },
+            Self::Sort {
+                input,
+                keys,
+                skip,
+                fetch,
+            } => Self::Sort {
+                input: boxed(input)?,
+                keys,
+                skip,
+                fetch,
+            },
+            Self::Window {
+                input,
+                partition,
+                order,
+                calls,
+            } => Self::Window {
+                input: boxed(input)?,
+                partition,
+                order,
+                calls,
+            },
+            Self::Union { inputs, columns } => Self::Union {
+                inputs: inputs
+                    .into_iter()
+                    .map(|(input, of)| Ok((change(input)?, of)))
+                    .collect::<Result<_>>()?,
+                columns,
+            },
+        })
     }
 
     /// The same with these computed columns on top.
