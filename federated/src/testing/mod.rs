@@ -18,6 +18,7 @@ use crate::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
 use crate::local::encode::{self, EncodedFragment};
 use crate::local::{DataFusionEngine, LocalEngine, engine};
 use crate::plan::{FragmentIndex, JointPlan, Line, PartyIndex, Validated};
+use crate::planner::budget::{self, Budget};
 use crate::planner::{self, Member, Planned, Request, Strategy};
 use crate::release::{self, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use arrow::array::RecordBatch;
@@ -43,6 +44,8 @@ pub struct Federation {
     pub lanes: u32,
     /// The memory that each party may use.
     pub memory: Option<Memory>,
+    /// What a plan may be expected to use, if that is limited.
+    pub budget: Option<Budget>,
     /// Every seed of a run is derived from it; counts up by one a run.
     pub seed: u64,
 }
@@ -94,6 +97,7 @@ impl Federation {
             absent: None,
             lanes: 1,
             memory: None,
+            budget: None,
             seed: 1,
         })
     }
@@ -138,6 +142,9 @@ impl Federation {
         strategy: Option<Strategy>,
     ) -> Result<Answer> {
         let planned = self.plan(sql, home, strategy)?;
+        if let Some(budget) = self.budget {
+            budget::within(&planned.plan, budget)?;
+        }
         self.check(&planned.plan, home)?;
         self.run_plan(planned)
     }
