@@ -14,6 +14,7 @@ mod types;
 mod windows;
 
 pub use expression::{Form, RowExpression};
+pub(crate) use failures::unusual_arguments;
 pub use fragment::{Derivation, FragmentLineage, fragment_lineage, parse_fragment};
 pub use released::{ReleasedUse, released_use};
 pub use steps::{ColumnName, Flow, Steps, Through, fragment_steps};

@@ -5,6 +5,7 @@
 
 use super::algebra::AVERAGE;
 use crate::error::{Code, Error, Result};
+use crate::local::lineage::unusual_arguments;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::expr::{Case, Cast, Like, ScalarFunction};
@@ -321,6 +322,9 @@ impl Emitter<'_> {
             return Err(refuse(&format!(
                 "the function {name} over single rows: only over the result"
             )));
+        }
+        if let Some(what) = unusual_arguments(function) {
+            return Err(refuse(what));
         }
         Ok((
             format!("{name}({})", self.list(&function.args, depth)?),

@@ -95,9 +95,26 @@ fn integer(expr: &Expr) -> Option<i64> {
 }
 
 fn function(call: &ScalarFunction, type_of: &Types<'_>) -> Option<&'static str> {
+    if call.func.name() != "abs" {
+        return unusual_arguments(call);
+    }
+    let fits = call.args.iter().all(|of| match type_of(of) {
+        Some(DataType::Decimal128(..)) => true,
+        Some(data_type) => data_type.is_integer() && modest(of),
+        None => false,
+    });
+    (!fits).then_some("abs of an integer other than columns and small literals added")
+}
+
+/// What of a call's literals can make it fail.
+pub(crate) fn unusual_arguments(call: &ScalarFunction) -> Option<&'static str> {
     let arguments = &call.args;
     let within = |expr: &Expr, least: i64| {
         integer(expr).is_some_and(|value| (least..=MAX_POSITION).contains(&value))
+    };
+    let name = |known: &dyn Fn(&str) -> bool| {
+        let first = arguments.first().and_then(constant);
+        first.is_some_and(|of| of.try_as_str().flatten().is_some_and(known))
     };
     match call.func.name() {
         "substr" => (!arguments.iter().skip(1).all(|of| within(of, 0)))
@@ -105,28 +122,12 @@ fn function(call: &ScalarFunction, type_of: &Types<'_>) -> Option<&'static str> 
         "left" | "right" => (!arguments.iter().skip(1).all(|of| within(of, -MAX_POSITION)))
             .then_some("left or right of a length that is no small literal"),
         "date_part" => {
-            let known = arguments.first().and_then(constant).is_some_and(|field| {
-                field
-                    .try_as_str()
-                    .flatten()
-                    .is_some_and(|text| FIELDS.contains(&text.to_ascii_lowercase().as_str()))
-            });
+            let known = name(&|field| FIELDS.contains(&field.to_ascii_lowercase().as_str()));
             (!known).then_some("date_part of an unusual field")
         }
         "date_trunc" => {
-            let known = arguments
-                .first()
-                .and_then(constant)
-                .is_some_and(|unit| unit.try_as_str().flatten().and_then(Unit::named).is_some());
+            let known = name(&|unit| Unit::named(unit).is_some());
             (!known).then_some("date_trunc to an unusual unit")
-        }
-        "abs" => {
-            let fits = arguments.iter().all(|of| match type_of(of) {
-                Some(DataType::Decimal128(..)) => true,
-                Some(data_type) => data_type.is_integer() && modest(of),
-                None => false,
-            });
-            (!fits).then_some("abs of an integer other than columns and small literals added")
         }
         _ => None,
     }
