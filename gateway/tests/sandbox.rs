@@ -162,6 +162,16 @@ fn a_staying_sandbox_answers_others_and_ends_with_its_gateways() {
     let (code, out, err) = outcome(&["explain", "--dir", path, QUERY]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("health") && out.contains("schools"), "{out}");
+    let (code, out, err) = outcome(&["explain", "--dir", path, "--output", "csv", QUERY]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.starts_with("section,item,department,what,form,who_sees,rows,bytes,rounds,leaks\n"),
+        "{out}"
+    );
+    assert!(
+        out.contains("\nfragment,f0,health,") && out.contains(",health,"),
+        "{out}"
+    );
     let (code, out, err) = outcome(&["catalog", "--dir", path, "--output", "csv"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("health.visits,cost,"), "{out}");
@@ -182,6 +192,32 @@ fn a_staying_sandbox_answers_others_and_ends_with_its_gateways() {
     gone(&gateways);
     let (code, _, err) = outcome(&["query", "--dir", path, QUERY]);
     assert_eq!(code, 69, "{err}");
+}
+
+#[test]
+fn a_query_beyond_the_budget_is_refused_before_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("made");
+    let path = path.to_str().unwrap();
+    let (code, _, err) = outcome(&["demo", "--export", path, "--people", "5000"]);
+    assert_eq!(code, 0, "{err}");
+    let sql = "SELECT r.district, SUM(i.taxable_income) AS s FROM civil.residents r JOIN tax.income i \
+               ON r.person_id = i.person_id GROUP BY r.district";
+    let output = command(&["sandbox", path, "--sql", sql])
+        .env("VEILGATE__LIMITS__TRAFFIC_MIB", "1")
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_ne!(output.status.code(), Some(0), "{err}");
+    assert!(output.stdout.is_empty());
+    for expected in [
+        "limit-exceeded",
+        "traffic of all parties",
+        "1 MiB are allowed",
+        "Cheaper:",
+    ] {
+        assert!(err.contains(expected), "no `{expected}` in {err}");
+    }
 }
 
 #[test]
