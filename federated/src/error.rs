@@ -15,6 +15,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Blame {
     /// The analyst, or whoever wrote the request, config or file.
     InvalidRequest,
+    /// Whoever asks, who has not shown who they are.
+    Unauthenticated,
     /// Nobody: policy does not allow it.
     PolicyDenied,
     /// A peer gateway did what the protocol does not allow.
@@ -28,11 +30,12 @@ pub enum Blame {
 }
 
 impl Blame {
-    /// The process exit code (sysexits, with 77 for a refusal by policy).
+    /// The process exit code (sysexits, with 67 for unknown users, 77 for a refusal by policy).
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Self::InvalidRequest => 64,
+            Self::Unauthenticated => 67,
             Self::Unavailable => 69,
             Self::Internal => 70,
             Self::ResourceExhausted => 75,
@@ -46,6 +49,7 @@ impl Blame {
     pub fn grpc_status(self) -> &'static str {
         match self {
             Self::InvalidRequest => "INVALID_ARGUMENT",
+            Self::Unauthenticated => "UNAUTHENTICATED",
             Self::PolicyDenied => "PERMISSION_DENIED",
             Self::PeerMisbehaved => "ABORTED",
             Self::Unavailable => "UNAVAILABLE",
@@ -120,6 +124,9 @@ codes! {
     BadRequest = "bad-request", InvalidRequest, "See the command's --help.";
     /// A ledger, checkpoint or proof does not verify.
     LedgerCorrupt = "ledger-corrupt", PeerMisbehaved, "Keep the files, freeze the gateway, and compare with the checkpoints that others hold.";
+
+    /// A user's name and password or their token is not known, was revoked or has expired.
+    WrongCredentials = "wrong-credentials", Unauthenticated, "Check name and password, or log in again; the gateway's operator gives new ones with `veilgate user`.";
 
     /// A department's policy refuses a use of a column, or the computing set.
     PolicyDenied = "policy-denied", PolicyDenied, "Ask for what the message says would be allowed, or apply to the department.";

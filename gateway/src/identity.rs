@@ -13,9 +13,9 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::str::FromStr;
 use veilgate_federated::error::{Code, Error, Result};
@@ -159,21 +159,7 @@ impl Identity {
                 format!("identity file {}: {what}", path.display()),
             )
         };
-        let file = File::open(path).map_err(|error| wrong(error.kind().to_string()))?;
-        let metadata = file
-            .metadata()
-            .map_err(|error| wrong(error.kind().to_string()))?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(wrong(format!(
-                "mode {mode:04o} lets others read the private key; run: chmod 600 {}",
-                path.display()
-            )));
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_KEY_FILE)
-            .read_to_string(&mut text)
-            .map_err(|error| wrong(error.kind().to_string()))?;
+        let (text, _) = crate::private_file::read(path, MAX_KEY_FILE).map_err(wrong)?;
         let key = SigningKey::from_pkcs8_pem(&text)
             .map_err(|_| wrong("not an Ed25519 private key in PKCS#8 PEM".into()))?;
         Self::from_key(name, key)
@@ -327,6 +313,7 @@ pub fn check_department(name: &str) -> std::result::Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn saves_and_loads_the_same_key_for_the_owner_alone() {

@@ -28,7 +28,7 @@ fn outcome(args: &[&str]) -> (i32, String, String) {
     )
 }
 
-const COMMANDS: [&[&str]; 12] = [
+const COMMANDS: [&[&str]; 17] = [
     &["demo"],
     &["sandbox"],
     &["gateway"],
@@ -38,6 +38,11 @@ const COMMANDS: [&[&str]; 12] = [
     &["init"],
     &["config"],
     &["config", "check"],
+    &["user"],
+    &["user", "add"],
+    &["user", "list"],
+    &["user", "revoke"],
+    &["user", "token"],
     &["audit"],
     &["audit", "verify"],
     &["audit", "prove"],
@@ -51,7 +56,7 @@ fn every_command_has_help_with_the_common_options() {
         for expected in ["Usage: veilgate", "--output", "--quiet"] {
             assert!(out.contains(expected), "{command:?} lacks {expected}");
         }
-        let group = command.len() == 1 && matches!(command[0], "config" | "audit");
+        let group = command.len() == 1 && matches!(command[0], "config" | "user" | "audit");
         assert!(
             group || out.contains("Example"),
             "{command:?} has no example"

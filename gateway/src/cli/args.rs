@@ -58,6 +58,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done
   64  the request, query or file is not valid
+  67  wrong name, password or token
   69  a gateway or source cannot be reached, or the run was cancelled
   70  a defect of Veilgate
   75  a limit of memory, rows or time was reached
@@ -93,6 +94,12 @@ Examples:
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Says who may log in at a gateway with a password or a token.
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        command: UserCommand,
+    },
     /// Verifies ledgers and makes proofs, offline.
     Audit {
         /// What to do.
@@ -111,6 +118,7 @@ Examples:
   veilgate demo --people 5000 --seed 7       other people
   veilgate demo --sql \"SELECT COUNT(*) AS people FROM civil.residents r
       JOIN tax.income i ON r.person_id = i.person_id\" --output json
+  veilgate demo --serve                      keep it running for Python and other tools
   veilgate demo --export my-sandbox          write the data and policies, then
   veilgate sandbox my-sandbox                run them as your own")]
 pub struct DemoArgs {
@@ -133,6 +141,9 @@ pub struct DemoArgs {
     /// Writes the generated data and policies to this folder in sandbox form, and ends.
     #[arg(long, value_name = "DIR", conflicts_with = "keep")]
     pub export: Option<PathBuf>,
+    /// Keeps the gateways running for other tools, and says how Python connects, instead of the tour.
+    #[arg(long, conflicts_with_all = ["export", "sql"])]
+    pub serve: bool,
     /// Works in this folder and leaves it; otherwise a temporary folder is used and removed.
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -158,6 +169,10 @@ pub struct SandboxArgs {
     /// Runs this query and ends; otherwise the gateways stay until Ctrl-C.
     #[arg(long, value_name = "QUERY")]
     pub sql: Option<String>,
+    /// Says how Python connects, and starts the gateways again when a table, a catalogue or a policy
+    /// changes. `DIR/.veilgate/connect.json` tells tools how to connect.
+    #[arg(long, conflicts_with = "sql")]
+    pub serve: bool,
     /// Who asks; their department is home gateway and receives the result. Default: `analyst` at
     /// the first department that has data.
     #[arg(long = "as", value_name = "ANALYST@DEPARTMENT")]
@@ -264,6 +279,110 @@ pub enum ConfigCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// `veilgate user`
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Adds a user, with a password that is typed, piped in or read from a file.
+    #[command(after_help = "\
+Examples:
+  veilgate user add zhang.wei --role analyst --config gateway.toml
+  veilgate user add audit --role auditor --no-password      then `veilgate user token audit`
+  veilgate user add zhang.wei --role analyst --replace      another password; tokens stay
+
+Only a hash of the password is kept. A running gateway knows the change at once.")]
+    Add(UserAddArgs),
+    /// Lists the users, their roles and their tokens.
+    #[command(after_help = "\
+Example:
+  veilgate user list --config gateway.toml --output json")]
+    List {
+        /// Which gateway.
+        #[command(flatten)]
+        at: UsersAt,
+    },
+    /// Takes away a user with all their tokens, or one token.
+    #[command(after_help = "\
+Examples:
+  veilgate user revoke zhang.wei --config gateway.toml
+  veilgate user revoke zhang.wei --token 3fa29c10
+
+A running gateway knows the change at once: sessions end too.")]
+    Revoke {
+        /// The user.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Takes away only the token of this id.
+        #[arg(long, value_name = "ID")]
+        token: Option<String>,
+        /// Which gateway.
+        #[command(flatten)]
+        at: UsersAt,
+    },
+    /// Makes a token, which stands for the user until it expires, and prints it once.
+    #[command(after_help = "\
+Example:
+  veilgate user token zhang.wei --days 30 --config gateway.toml > token
+
+Only a digest of the token is kept. Its id and expiry go to standard error.")]
+    Token {
+        /// The user.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Days until it expires.
+        #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=366))]
+        days: u64,
+        /// Which gateway.
+        #[command(flatten)]
+        at: UsersAt,
+    },
+}
+
+/// Whose users.
+#[derive(Debug, Clone, Args)]
+pub struct UsersAt {
+    /// The gateway's configuration file, whose `users` names the file to look at.
+    #[arg(
+        long,
+        short = 'c',
+        value_name = "FILE",
+        env = "VEILGATE_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: PathBuf,
+}
+
+/// `veilgate user add`
+#[derive(Debug, Clone, Args)]
+pub struct UserAddArgs {
+    /// The user's name: lower-case letters, digits, `_`, `-` and `.`.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What they may be; can be given several times.
+    #[arg(long = "role", value_name = "ROLE", value_enum, required = true)]
+    pub roles: Vec<RoleArg>,
+    /// Reads the password from the first line of this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_password")]
+    pub password_file: Option<PathBuf>,
+    /// They log in with tokens alone.
+    #[arg(long)]
+    pub no_password: bool,
+    /// Changes the roles and the password of a user there is.
+    #[arg(long)]
+    pub replace: bool,
+    /// Which gateway.
+    #[command(flatten)]
+    pub at: UsersAt,
+}
+
+/// What a user may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleArg {
+    /// Asks queries.
+    Analyst,
+    /// Reads the ledger.
+    Auditor,
 }
 
 /// `veilgate audit`

@@ -142,9 +142,13 @@ mod tests {
         let key = identity.public_key().to_string();
         let mut ledger = Ledger::open(&dir, identity).unwrap();
         let run = RunId([9; 32]);
+        let asker = crate::session::Asker {
+            analyst: "zhang.wei".to_owned(),
+            ..crate::session::Asker::default()
+        };
         ledger
             .append_all(&[
-                Leaf::admission(&run, &[1; 32], "zhang.wei", None, false, 1),
+                Leaf::admission(&run, &[1; 32], &asker, None, false, 1),
                 Leaf::start(&run, &[1; 32], 2),
             ])
             .unwrap();

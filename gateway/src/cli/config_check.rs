@@ -2,6 +2,7 @@
 
 use super::print;
 use crate::config::{Federation, GatewayConfig, Mistakes, environment};
+use crate::users::UsersFile;
 use std::fmt::Write as _;
 use std::path::Path;
 use veilgate_federated::error::{Code, Error, Result};
@@ -74,6 +75,20 @@ fn check(file: &Path, overrides: &[(String, String)]) -> (String, Mistakes) {
             None
         }
     };
+    if let Err(error) = config.load_clients() {
+        mistakes.push(error.message);
+    }
+    if let Some(file) = &config.users {
+        match UsersFile::load(file) {
+            Ok(users) => {
+                let tokens: usize = users.users.iter().map(|user| user.tokens.len()).sum();
+                let count = users.users.len();
+                let file = file.display();
+                let _ = writeln!(report, "{file}: {count} user(s), {tokens} token(s)");
+            }
+            Err(found) => mistakes.extend(found),
+        }
+    }
     if let Some(folder) = &config.data {
         check_data(
             folder,
@@ -193,6 +208,7 @@ mod tests {
             "gateway of tax",
             "1 table(s), 2 columns",
             "1 rule(s)",
+            "users.toml: 0 user(s), 0 token(s)",
             "ed25519:",
         ] {
             assert!(report.contains(part), "{part} in {report}");
@@ -217,6 +233,7 @@ mod tests {
             std::os::unix::fs::PermissionsExt::from_mode(0o644),
         )
         .unwrap();
+        replace("users.toml", "version", "vversion");
         let (_, mistakes) = check(&dir.join(GATEWAY_FILE), &[]);
         let text = mistakes.to_string();
         for part in [
@@ -224,6 +241,7 @@ mod tests {
             "unknown field `gateways[1].oprator`; did you mean `operator`?",
             "catalog.toml",
             "policy.toml",
+            "unknown field `vversion`",
         ] {
             assert!(text.contains(part), "{part} in:\n{text}");
         }

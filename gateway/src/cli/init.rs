@@ -4,6 +4,7 @@ use super::args::InitArgs;
 use super::print;
 use crate::config::{FEDERATION_FILE, Federation, GATEWAY_FILE, Gateway};
 use crate::identity::{Identity, check_department};
+use crate::users::{USERS_FILE, edit};
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -27,7 +28,7 @@ pub fn run(args: &InitArgs) -> Result<()> {
     let dir = &args.dir;
     let mut names = vec![GATEWAY_FILE, FEDERATION_FILE, IDENTITY];
     if !args.neutral {
-        names.push(ANALYST);
+        names.extend([ANALYST, USERS_FILE]);
     }
     if let Some(name) = names.iter().find(|name| dir.join(name).exists()) {
         return Err(Error::new(
@@ -63,6 +64,7 @@ pub fn run(args: &InitArgs) -> Result<()> {
     if let Some(analyst) = &analyst {
         make(&dir.join(DATA))?;
         analyst.save(&dir.join(ANALYST))?;
+        edit(&dir.join(USERS_FILE), |_| Ok(()))?;
     }
     write(&dir.join(FEDERATION_FILE), &federation.to_toml())?;
     write(
@@ -90,7 +92,8 @@ fn gateway_toml(args: &InitArgs, analyst: Option<&Identity>) -> String {
     if analyst.is_some() {
         let _ = writeln!(
             text,
-            "data = \"{DATA}\"                  # catalog.toml, policy.toml and the tables"
+            "data = \"{DATA}\"                  # catalog.toml, policy.toml and the tables\n\
+             users = \"{USERS_FILE}\"           # who logs in with a password or a token: `veilgate user`"
         );
     }
     text.push_str(
@@ -222,6 +225,10 @@ mod tests {
             assert_eq!(config.department, "tax");
             assert_eq!(config.data.is_some(), !neutral);
             assert_eq!(config.analysts.len(), usize::from(!neutral));
+            assert_eq!(config.users.is_some(), !neutral);
+            if let Some(users) = &config.users {
+                crate::users::Users::open(users).unwrap();
+            }
             let identity = config.load_identity().unwrap();
             let federation = config.load_federation(&identity).unwrap();
             assert_eq!(federation.get("tax").unwrap().neutral, neutral);

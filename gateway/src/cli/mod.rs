@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod query;
 pub mod report;
+mod user;
 
 use args::{AuditCommand, Cli, Command, ConfigCommand};
 use clap::Parser;
@@ -53,6 +54,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Config {
             command: ConfigCommand::Check { file },
         } => config_check::run(&file),
+        Command::User { command } => user::run(&command, &common),
         Command::Audit { command } => match command {
             AuditCommand::Verify { path, key } => audit::verify(&path, key.as_deref()),
             AuditCommand::Prove {
