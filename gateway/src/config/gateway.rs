@@ -3,6 +3,7 @@
 use super::federation::{Federation, check_address, finish};
 use super::reader::{Document, Mistakes, Table};
 use crate::identity::{Identity, PublicKey, check_department, check_name};
+use crate::tls::ClientCertificate;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use veilgate_federated::error::Result;
@@ -24,10 +25,23 @@ pub struct GatewayConfig {
     pub identity: PathBuf,
     /// The federation file.
     pub federation: PathBuf,
+    /// What clients that do not pin this gateway's key are shown; none lets no such client in.
+    pub clients: Option<Clients>,
+    /// The users' file; none where only `analysts` ask.
+    pub users: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
     /// Who may ask queries here.
     pub analysts: Vec<Analyst>,
+}
+
+/// The certificate for clients that know authorities and host names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clients {
+    /// The chain in PEM, this gateway's own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key in PEM.
+    pub key: PathBuf,
 }
 
 /// Bounds of one gateway.
@@ -102,6 +116,10 @@ impl GatewayConfig {
         let federation = root
             .require_text("federation", super::FEDERATION_FILE)
             .map(path);
+        let clients = root
+            .table("clients")
+            .and_then(|table| Clients::read(&table, folder));
+        let users = root.text("users").map(path);
         let limits = root
             .table("limits")
             .map_or_else(Limits::default, |table| Limits::read(&table));
@@ -128,6 +146,8 @@ impl GatewayConfig {
             state: state?,
             identity: identity?,
             federation: federation?,
+            clients,
+            users,
             limits,
             analysts,
         })
@@ -139,6 +159,17 @@ impl GatewayConfig {
     /// `BadConfig` naming the file.
     pub fn load_identity(&self) -> Result<Identity> {
         Identity::load(&self.department, &self.identity)
+    }
+
+    /// Loads the certificate for clients, if there is one.
+    ///
+    /// # Errors
+    /// `BadConfig` naming the file.
+    pub fn load_clients(&self) -> Result<Option<ClientCertificate>> {
+        let clients = self.clients.as_ref();
+        clients
+            .map(|clients| ClientCertificate::load(&clients.certificate, &clients.key))
+            .transpose()
     }
 
     /// Loads the federation and checks that this gateway is in it as itself.
@@ -227,6 +258,17 @@ impl Limits {
             peer_silence: seconds("peer_seconds", default.peer_silence, 3_600),
             connect: seconds("connect_seconds", default.connect, 600),
         }
+    }
+}
+
+impl Clients {
+    fn read(table: &Table<'_>, folder: &Path) -> Option<Self> {
+        let certificate = table.require_text("certificate", "clients.pem");
+        let key = table.require_text("key", "clients.key");
+        Some(Self {
+            certificate: folder.join(certificate?),
+            key: folder.join(key?),
+        })
     }
 }
 

@@ -6,14 +6,14 @@
 
 mod federation;
 mod gateway;
-mod reader;
+pub(crate) mod reader;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use federation::check_address;
 pub use federation::{Federation, Gateway};
-pub use gateway::{Analyst, GatewayConfig, Limits};
+pub use gateway::{Analyst, Clients, GatewayConfig, Limits};
 pub use reader::Mistakes;
 
 /// The file name of a gateway's configuration.

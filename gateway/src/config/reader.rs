@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use veilgate_federated::error::{Code, Error};
 
 /// What an overriding variable's name starts with.
-pub(super) const OVERRIDE: &str = "VEILGATE__";
+pub(crate) const OVERRIDE: &str = "VEILGATE__";
 
 /// Everything wrong with one or several files, in the order of the text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Value {
 }
 
 /// One file being read.
-pub(super) struct Document {
+pub(crate) struct Document {
     name: String,
     text: String,
     root: Node,
@@ -112,7 +112,7 @@ impl Document {
     ///
     /// # Errors
     /// A file that cannot be read.
-    pub(super) fn open(path: &Path, overrides: &[(String, String)]) -> Result<Self, Mistakes> {
+    pub(crate) fn open(path: &Path, overrides: &[(String, String)]) -> Result<Self, Mistakes> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Mistakes::one(format!(
                 "{}: cannot be read: {}",
@@ -124,7 +124,7 @@ impl Document {
     }
 
     /// Parses as much of the text as can be; syntax errors are the first mistakes.
-    pub(super) fn parse(name: &str, text: String, overrides: &[(String, String)]) -> Self {
+    pub(crate) fn parse(name: &str, text: String, overrides: &[(String, String)]) -> Self {
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut root = Node {
             value: Value::Table(convert_table(table.get_ref())),
@@ -150,12 +150,12 @@ impl Document {
     }
 
     /// The whole file.
-    pub(super) fn root(&self) -> Table<'_> {
+    pub(crate) fn root(&self) -> Table<'_> {
         Table::of(self, &self.root, String::new())
     }
 
     /// The mistakes found; to be called when everything has been read.
-    pub(super) fn mistakes(self) -> Mistakes {
+    pub(crate) fn mistakes(self) -> Mistakes {
         let mut found = self.found.take();
         found.sort_by_key(|(offset, _)| *offset);
         found.dedup();
@@ -188,7 +188,7 @@ impl Document {
 }
 
 /// A table of the file, read field by field. Dropping it reports the fields nobody read.
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     document: &'a Document,
     entries: Option<&'a BTreeMap<String, Node>>,
     place: Place,
@@ -238,7 +238,7 @@ impl<'a> Table<'a> {
     }
 
     /// A mistake at this field, or at the table when the field is missing.
-    pub(super) fn mistake(&self, field: &'static str, what: impl fmt::Display) {
+    pub(crate) fn mistake(&self, field: &'static str, what: impl fmt::Display) {
         let place = self.node(field).map_or(&self.place, |node| &node.place);
         self.document
             .add(place, format!("`{}`: {what}", self.named(field)));
@@ -256,7 +256,7 @@ impl<'a> Table<'a> {
     }
 
     /// Text, if it is there.
-    pub(super) fn text(&self, field: &'static str) -> Option<String> {
+    pub(crate) fn text(&self, field: &'static str) -> Option<String> {
         let node = self.node(field)?;
         match &node.value {
             Value::Text(text) => Some(text.clone()),
@@ -268,7 +268,7 @@ impl<'a> Table<'a> {
     }
 
     /// Text that must be there.
-    pub(super) fn require_text(&self, field: &'static str, example: &str) -> Option<String> {
+    pub(crate) fn require_text(&self, field: &'static str, example: &str) -> Option<String> {
         if self.node(field).is_none() {
             self.missing(field, &format!("\"{example}\""));
         }
@@ -276,7 +276,7 @@ impl<'a> Table<'a> {
     }
 
     /// A list of texts that must be there.
-    pub(super) fn texts(&self, field: &'static str, example: &str) -> Option<Vec<String>> {
+    pub(crate) fn texts(&self, field: &'static str, example: &str) -> Option<Vec<String>> {
         let Some(node) = self.node(field) else {
             self.missing(field, example);
             return None;
@@ -298,7 +298,7 @@ impl<'a> Table<'a> {
     }
 
     /// Text that must be there and parse.
-    pub(super) fn require<T, E: fmt::Display>(
+    pub(crate) fn require<T, E: fmt::Display>(
         &self,
         field: &'static str,
         example: &str,
@@ -315,7 +315,7 @@ impl<'a> Table<'a> {
     }
 
     /// A whole number within bounds, or the default.
-    pub(super) fn number(
+    pub(crate) fn number(
         &self,
         field: &'static str,
         default: u64,
@@ -339,7 +339,7 @@ impl<'a> Table<'a> {
     }
 
     /// True or false; false when absent.
-    pub(super) fn flag(&self, field: &'static str) -> bool {
+    pub(crate) fn flag(&self, field: &'static str) -> bool {
         let Some(node) = self.node(field) else {
             return false;
         };
@@ -351,13 +351,13 @@ impl<'a> Table<'a> {
     }
 
     /// A table within this one; an empty one when absent.
-    pub(super) fn table(&self, field: &'static str) -> Option<Table<'a>> {
+    pub(crate) fn table(&self, field: &'static str) -> Option<Table<'a>> {
         let node = self.node(field)?;
         Some(Table::of(self.document, node, self.named(field)))
     }
 
     /// The tables of `[[field]]`.
-    pub(super) fn tables(&self, field: &'static str) -> Vec<Table<'a>> {
+    pub(crate) fn tables(&self, field: &'static str) -> Vec<Table<'a>> {
         let Some(node) = self.node(field) else {
             return Vec::new();
         };
@@ -380,7 +380,7 @@ impl<'a> Table<'a> {
     }
 
     /// The file's version, which must be 1.
-    pub(super) fn version(&self) {
+    pub(crate) fn version(&self) {
         if self.node("version").is_none() {
             self.missing("version", "1");
         }

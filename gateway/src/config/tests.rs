@@ -55,6 +55,12 @@ fn a_good_file_loads_into_plain_values() {
     assert_eq!(config.data, None);
     assert_eq!(config.state, folder.path().join("state"));
     assert_eq!(config.identity, folder.path().join("identity.pem"));
+    assert_eq!(config.users, None);
+    let text = format!("users = \"private/users.toml\"\n{}", good());
+    let path = write(folder.path(), GATEWAY_FILE, &text);
+    let with_users = GatewayConfig::load(&path, &[]).unwrap();
+    let expected = folder.path().join("private/users.toml");
+    assert_eq!(with_users.users, Some(expected));
     assert_eq!(config.analysts[0].name, "zhang.wei");
     let expected = Limits {
         memory_bytes: 512 << 20,

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use veilgate_federated::run::RunId;
 
@@ -26,8 +28,10 @@ use veilgate_federated::run::RunId;
 const HANDSHAKES: usize = 256;
 /// Handshakes at the same time from one address; loopback federations share one.
 const EACH_ADDRESS: usize = 64;
-/// gRPC connections at the same time.
+/// gRPC connections of gateways and pinned analysts at the same time.
 const CONNECTIONS: usize = 512;
+/// gRPC connections of guests at the same time.
+const GUESTS: usize = 256;
 /// How often parked data connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Bytes of a data connection's hello: run id and thread.
@@ -35,20 +39,37 @@ pub(super) const HELLO: usize = 33;
 /// The one byte that answers a hello.
 pub(super) const ACCEPTED: u8 = 1;
 
-/// A gRPC connection whose caller is known; tonic hands out the [`Caller`] as connect info, in every
-/// request's extensions.
+/// What is known of the connection that a call came over.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Who is at the other end.
+    pub caller: Caller,
+    /// Another number for each connection of this process.
+    pub number: u64,
+    /// Cancelled when the connection has ended.
+    pub ended: CancellationToken,
+}
+
+/// A gRPC connection; tonic hands out its [`Connection`] as connect info, in every request's
+/// extensions.
 #[derive(Debug)]
 pub struct PeerIo {
     stream: TlsStream<TcpStream>,
-    caller: Caller,
+    connection: Connection,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connected for PeerIo {
-    type ConnectInfo = Caller;
+impl Drop for PeerIo {
+    fn drop(&mut self) {
+        self.connection.ended.cancel();
+    }
+}
 
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
+impl Connected for PeerIo {
+    type ConnectInfo = Connection;
+
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
     }
 }
 
@@ -108,6 +129,8 @@ impl Transport {
                 registry,
                 sender,
                 connections: Arc::new(Semaphore::new(CONNECTIONS)),
+                guests: Arc::new(Semaphore::new(GUESTS)),
+                numbers: Arc::default(),
             },
             listener,
         ));
@@ -123,6 +146,8 @@ struct Accepting {
     registry: Arc<DataRegistry>,
     sender: mpsc::Sender<io::Result<PeerIo>>,
     connections: Arc<Semaphore>,
+    guests: Arc<Semaphore>,
+    numbers: Arc<AtomicU64>,
 }
 
 async fn accept(accepting: Accepting, listener: TcpListener) {
@@ -170,13 +195,14 @@ impl Accepting {
         socket.set_nodelay(true)?;
         let stream = self.acceptor.accept(socket).await?;
         let session = stream.get_ref().1;
-        let caller = session
-            .peer_certificates()
-            .and_then(|chain| chain.first())
-            .and_then(verify::key_of)
-            .and_then(|key| self.transport.caller(&key))
-            .cloned()
-            .ok_or(io::ErrorKind::PermissionDenied)?;
+        let caller = match session.peer_certificates().and_then(|chain| chain.first()) {
+            Some(certificate) => verify::key_of(certificate)
+                .and_then(|key| self.transport.caller(&key))
+                .cloned()
+                .ok_or(io::ErrorKind::PermissionDenied)?,
+            // Let in by the verifier only where there is a certificate for clients.
+            None => Caller::Guest,
+        };
         match (session.alpn_protocol(), caller) {
             (Some(ALPN_H2), caller) => self.grpc(stream, caller),
             (Some(ALPN_DATA), Caller::Gateway(department)) => self.data(stream, department).await,
@@ -185,12 +211,20 @@ impl Accepting {
     }
 
     fn grpc(&self, stream: TlsStream<TcpStream>, caller: Caller) -> io::Result<()> {
-        let place = Arc::clone(&self.connections)
+        let places = match caller {
+            Caller::Guest => &self.guests,
+            Caller::Gateway(_) | Caller::Analyst(_) => &self.connections,
+        };
+        let place = Arc::clone(places)
             .try_acquire_owned()
             .map_err(|_| io::ErrorKind::ResourceBusy)?;
         let connection = PeerIo {
             stream,
-            caller,
+            connection: Connection {
+                caller,
+                number: self.numbers.fetch_add(1, Ordering::Relaxed),
+                ended: CancellationToken::new(),
+            },
             _place: place,
         };
         self.sender

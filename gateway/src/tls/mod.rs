@@ -1,19 +1,24 @@
 //! Who is at the other end: mutually authenticated TLS 1.3 with pinned keys, one listener for all.
 //!
-//! No authority and no host names: a peer is its Ed25519 key, as `federation.toml` and the list of
-//! analysts name it. The certificate is only the envelope of that key; the handshake's signature
-//! proves who holds it. By ALPN, `h2` goes to tonic and `veilgate-mpc/1` becomes a blocking data
-//! connection of one run, peer, direction and thread.
+//! No authority and no host names among gateways: a peer is its Ed25519 key, as `federation.toml` and
+//! the list of analysts name it. The certificate is only the envelope of that key; the handshake's
+//! signature proves who holds it. By ALPN, `h2` goes to tonic and `veilgate-mpc/1` becomes a blocking
+//! data connection of one run, peer, direction and thread.
+//!
+//! Where a gateway has a certificate for clients, tools that know authorities and host names may
+//! connect too, without a certificate of their own: guests, who have to say who they are on every call.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`verify`](self) | the verifiers that compare keys |
+//! | `clients` | the certificate that other clients are shown |
 //! | `listener` | accepting, within bounds |
 //! | `registry` | data connections waiting for their run |
 //! | `dial` | channels and data connections to others |
 //!
 //! Knows nothing of plans, runs beyond their id, or what is said over a connection.
 
+mod clients;
 mod dial;
 mod listener;
 mod registry;
@@ -22,8 +27,9 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use clients::ClientCertificate;
 pub use dial::{DataSender, analyst_channel};
-pub use listener::{Incoming, PeerIo};
+pub use listener::{Connection, Incoming, PeerIo};
 pub use registry::{DataReceiver, DataRegistry};
 
 use crate::config::{Analyst, Federation};
@@ -53,36 +59,8 @@ pub enum Caller {
     Gateway(Department),
     /// An analyst of this gateway.
     Analyst(String),
-}
-
-impl Caller {
-    /// The department, if it is a gateway.
-    ///
-    /// # Errors
-    /// `WrongIdentity` for an analyst.
-    pub fn gateway(&self) -> Result<&str> {
-        match self {
-            Self::Gateway(department) => Ok(department),
-            Self::Analyst(_) => Err(Error::new(
-                Code::WrongIdentity,
-                "only gateways of the federation may call this",
-            )),
-        }
-    }
-
-    /// The name, if it is an analyst.
-    ///
-    /// # Errors
-    /// `WrongIdentity` for a gateway.
-    pub fn analyst(&self) -> Result<&str> {
-        match self {
-            Self::Analyst(name) => Ok(name),
-            Self::Gateway(_) => Err(Error::new(
-                Code::WrongIdentity,
-                "only analysts of this gateway may call this",
-            )),
-        }
-    }
+    /// Somebody without a certificate, who has to show a password or a token.
+    Guest,
 }
 
 /// Everything needed to accept and to open connections as this gateway.
@@ -101,7 +79,7 @@ impl std::fmt::Debug for Transport {
 
 impl Transport {
     /// Sets up TLS as `identity`, with the gateways of the federation and these analysts as the only
-    /// ones who may connect.
+    /// ones who may connect; with a certificate for clients, guests too.
     ///
     /// # Errors
     /// `BadConfig` when one key names two callers; `Internal` when TLS cannot be set up.
@@ -109,6 +87,7 @@ impl Transport {
         identity: Arc<Identity>,
         federation: Arc<Federation>,
         analysts: &[Analyst],
+        guests: Option<&ClientCertificate>,
     ) -> Result<Self> {
         let mut clients = HashMap::new();
         let gateways = federation.gateways().iter().map(|gateway| {
@@ -129,7 +108,7 @@ impl Transport {
             }
         }
         let clients = Arc::new(clients);
-        let server = verify::server_config(&identity, Arc::clone(&clients))?;
+        let server = verify::server_config(&identity, Arc::clone(&clients), guests)?;
         Ok(Self {
             identity,
             federation,

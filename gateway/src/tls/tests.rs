@@ -26,7 +26,8 @@ impl AnalystApi for Echo {
         &self,
         request: Request<wire::ExplainRequest>,
     ) -> std::result::Result<Response<wire::ExplainReply>, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = request.extensions().get::<Connection>();
+        let caller = caller.map(|connection| &connection.caller);
         Ok(Response::new(wire::ExplainReply {
             entries: Vec::new(),
             text: format!("{:?}", caller.unwrap()),
@@ -96,8 +97,8 @@ fn world() -> World {
         name: "zhang.wei".into(),
         public_key: analyst.public_key(),
     }];
-    let tax = Arc::new(Transport::new(tax, Arc::clone(&federation), &analysts).unwrap());
-    let civil = Transport::new(civil, federation, &[]).unwrap();
+    let tax = Arc::new(Transport::new(tax, Arc::clone(&federation), &analysts, None).unwrap());
+    let civil = Transport::new(civil, federation, &[], None).unwrap();
     let registry = Arc::new(DataRegistry::new());
     {
         let _context = runtime.enter();
@@ -172,7 +173,8 @@ fn an_unknown_client_is_refused_and_told_so() {
     assert_eq!(error.department.as_deref(), Some("tax"));
     // A stranger that claims to be civil, by data connection.
     let impostor = Arc::new(Identity::generate("civil").unwrap());
-    let impostor = Transport::new(impostor, federation(&world.keys, world.address), &[]).unwrap();
+    let impostor =
+        Transport::new(impostor, federation(&world.keys, world.address), &[], None).unwrap();
     let error = impostor.dial_data("tax", RUN, 0).unwrap_err();
     assert_eq!(error.code, Code::WrongIdentity, "{error}");
 }
@@ -187,7 +189,7 @@ fn a_server_with_another_key_is_refused() {
     assert_eq!(error.department.as_deref(), Some("tax"));
     let misled = [world.keys[0], ("tax", other)];
     let civil = Arc::new(Identity::generate("civil").unwrap());
-    let misled = Transport::new(civil, federation(&misled, world.address), &[]).unwrap();
+    let misled = Transport::new(civil, federation(&misled, world.address), &[], None).unwrap();
     let error = misled.dial_data("tax", RUN, 0).unwrap_err();
     assert_eq!(error.code, Code::WrongIdentity, "{error}");
     assert!(error.message.contains("federation.toml"), "{error}");
@@ -487,6 +489,6 @@ fn one_key_is_one_caller() {
         name: "zhang.wei".into(),
         public_key: key,
     }];
-    let error = Transport::new(identity, federation, &analysts).unwrap_err();
+    let error = Transport::new(identity, federation, &analysts, None).unwrap_err();
     assert_eq!(error.code, Code::BadConfig, "{error}");
 }

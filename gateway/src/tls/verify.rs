@@ -4,6 +4,7 @@
 //! key, and the handshake's signature (TLS 1.3 CertificateVerify) is verified under it. TLS 1.2 is
 //! neither offered nor accepted, resumption is off, so that every connection proves its key anew.
 
+use super::clients::{ClientCertificate, Resolver};
 use super::{ALPN_DATA, ALPN_H2, Caller, provider};
 use crate::identity::{Identity, PublicKey};
 use rustls::client::Resumption;
@@ -112,9 +113,14 @@ impl ServerCertVerifier for PinnedServer {
 struct KnownClients {
     callers: Arc<HashMap<PublicKey, Caller>>,
     algorithms: WebPkiSupportedAlgorithms,
+    guests: bool,
 }
 
 impl ClientCertVerifier for KnownClients {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.guests
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -161,18 +167,20 @@ fn setup(_: rustls::Error) -> Error {
 pub(super) fn server_config(
     identity: &Identity,
     callers: Arc<HashMap<PublicKey, Caller>>,
+    guests: Option<&ClientCertificate>,
 ) -> Result<ServerConfig> {
     let provider = provider();
     let verifier = KnownClients {
         callers,
         algorithms: provider.signature_verification_algorithms,
+        guests: guests.is_some(),
     };
+    let resolver = Resolver::new(identity.certificate(), &identity.tls_key()?, guests)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setup)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![identity.certificate()], identity.tls_key()?)
-        .map_err(setup)?;
+        .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_DATA.to_vec()];
     // Nobody resumes; and on a data connection the silent direction stays silent.
     config.send_tls13_tickets = 0;
