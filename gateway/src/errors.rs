@@ -2,56 +2,44 @@
 //! `docs/errors.md`.
 //!
 //! A status carries the gRPC code of the error's blame, the message, and in its binary details the
-//! whole error: [`WireError`]. Whatever a peer sends back is shortened and freed of control
+//! whole error as a `google.rpc.ErrorInfo`, which stock clients read. Whatever a peer sends back is shortened and freed of control
 //! characters before it can reach a terminal or a log. Knows nothing of what went wrong.
 
-use prost::Message as _;
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
 use veilgate_federated::error::{Blame, Code, Denial, Error};
 
 /// Longest text taken from or given to the wire, in characters.
 const MAX_TEXT: usize = 1_000;
+/// Longest message of a status, in characters: a header, in which one may take nine bytes.
+const MAX_SPOKEN: usize = 500;
 
-/// An [`Error`] in a status's details. Field numbers are never reused.
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireError {
-    /// [`Code::name`].
-    #[prost(string, tag = "1")]
-    code: String,
-    #[prost(string, tag = "2")]
-    message: String,
-    /// Empty: the gateway that answers.
-    #[prost(string, tag = "3")]
-    department: String,
-    /// 0: unknown.
-    #[prost(uint64, tag = "4")]
-    line: u64,
-    #[prost(uint64, tag = "5")]
-    column: u64,
-    #[prost(message, optional, tag = "6")]
-    denial: Option<WireDenial>,
-}
+/// The domain of every code, in a status's `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "veilgate";
 
-/// A [`Denial`].
-#[derive(Clone, PartialEq, prost::Message)]
-struct WireDenial {
-    #[prost(string, tag = "1")]
-    department: String,
-    #[prost(string, tag = "2")]
-    rule: String,
-    #[prost(string, tag = "3")]
-    column: String,
-    #[prost(string, tag = "4")]
-    asked: String,
-    #[prost(string, tag = "5")]
-    alternative: String,
+/// Keys of an `ErrorInfo`'s metadata.
+mod key {
+    pub(super) const MESSAGE: &str = "message";
+    /// Missing: the gateway that answers.
+    pub(super) const DEPARTMENT: &str = "department";
+    pub(super) const LINE: &str = "line";
+    pub(super) const COLUMN_OF_TEXT: &str = "column";
+    pub(super) const MEND: &str = "mend";
+    /// Of a refusal, whose department is another's than that of the error where a gateway passes it on.
+    pub(super) const REFUSED_BY: &str = "refused_by";
+    pub(super) const RULE: &str = "rule";
+    pub(super) const REFUSED_COLUMN: &str = "refused_column";
+    pub(super) const ASKED: &str = "asked";
+    pub(super) const ALTERNATIVE: &str = "alternative";
 }
 
 /// The gRPC code of a blame.
 fn grpc_code(blame: Blame) -> tonic::Code {
     match blame {
         Blame::InvalidRequest => tonic::Code::InvalidArgument,
+        Blame::Unauthenticated => tonic::Code::Unauthenticated,
         Blame::PolicyDenied => tonic::Code::PermissionDenied,
         Blame::PeerMisbehaved => tonic::Code::Aborted,
         Blame::Unavailable => tonic::Code::Unavailable,
@@ -63,26 +51,50 @@ fn grpc_code(blame: Blame) -> tonic::Code {
 /// The status that carries `error`.
 #[must_use]
 pub fn to_status(error: &Error) -> Status {
-    let (line, column) = error.position.unwrap_or_default();
-    let wire = WireError {
-        code: error.code.name().to_owned(),
-        message: printable(&error.message),
-        department: printable(error.department.as_deref().unwrap_or_default()),
-        line,
-        column,
-        denial: error.denial.as_deref().map(|denial| WireDenial {
-            department: printable(&denial.department),
-            rule: printable(&denial.rule),
-            column: printable(&denial.column),
-            asked: printable(&denial.asked),
-            alternative: printable(&denial.alternative),
-        }),
+    let mut all = HashMap::new();
+    let mut put = |key: &str, text: &str| {
+        if !text.is_empty() {
+            all.insert(key.to_owned(), printable(text));
+        }
     };
-    Status::with_details(
+    put(key::MESSAGE, &error.message);
+    put(
+        key::DEPARTMENT,
+        error.department.as_deref().unwrap_or_default(),
+    );
+    put(key::MEND, error.code.mend());
+    if let Some((line, column)) = error.position {
+        put(key::LINE, &line.to_string());
+        put(key::COLUMN_OF_TEXT, &column.to_string());
+    }
+    if let Some(denial) = &error.denial {
+        put(key::REFUSED_BY, &denial.department);
+        put(key::RULE, &denial.rule);
+        put(key::REFUSED_COLUMN, &denial.column);
+        put(key::ASKED, &denial.asked);
+        put(key::ALTERNATIVE, &denial.alternative);
+    }
+    Status::with_error_details(
         grpc_code(error.blame()),
-        wire.message.clone(),
-        wire.encode_to_vec().into(),
+        spoken(error),
+        ErrorDetails::with_error_info(error.code.name(), DOMAIN, all),
     )
+}
+
+/// The error for tools that show a message alone.
+fn spoken(error: &Error) -> String {
+    let mut text = error.message.clone();
+    if let Some((line, column)) = error.position {
+        text.push_str(&format!(" (line {line}, column {column})"));
+    }
+    if let Some(denial) = &error.denial {
+        text.push_str(&format!(
+            "; rule: {}; allowed instead: {}",
+            denial.rule, denial.alternative
+        ));
+    }
+    let text = format!("{text} [{}]", error.code.name());
+    printable(&text).chars().take(MAX_SPOKEN).collect()
 }
 
 /// What a call to the gateway of `department` ended with. Failures on our own side of the
@@ -92,7 +104,7 @@ pub fn from_status(status: &Status, department: &str) -> Error {
     if let Some(error) = status.source().and_then(own_error) {
         return error.clone().at(department);
     }
-    if let Some(error) = decode(status.details(), status.code()) {
+    if let Some(error) = decode(status) {
         return error.at(department);
     }
     let broken = status.source().is_some();
@@ -129,31 +141,33 @@ fn own_error<'a>(mut cause: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
 }
 
 /// Reads details; `None` when they are not ours, or their code does not fit the status.
-fn decode(details: &[u8], status: tonic::Code) -> Option<Error> {
-    if details.is_empty() {
+fn decode(status: &Status) -> Option<Error> {
+    let info = status.get_details_error_info()?;
+    let code = Code::from_name(&info.reason)?;
+    if info.domain != DOMAIN || grpc_code(code.blame()) != status.code() {
         return None;
     }
-    let wire = WireError::decode(details).ok()?;
-    let code = Code::from_name(&wire.code)?;
-    if grpc_code(code.blame()) != status {
-        return None;
+    let text = |key: &str| {
+        let found = info.metadata.get(key);
+        found.map(|text| printable(text)).unwrap_or_default()
+    };
+    let mut error = Error::new(code, text(key::MESSAGE));
+    let department = text(key::DEPARTMENT);
+    if !department.is_empty() {
+        error = error.at(department);
     }
-    let mut error = Error::new(code, printable(&wire.message));
-    if !wire.department.is_empty() {
-        error = error.at(printable(&wire.department));
+    if let (Ok(line), Ok(column)) = (text(key::LINE).parse(), text(key::COLUMN_OF_TEXT).parse()) {
+        error = error.position(line, column);
     }
-    if wire.line > 0 {
-        error = error.position(wire.line, wire.column);
+    if info.metadata.contains_key(key::RULE) {
+        error.denial = Some(Box::new(Denial {
+            department: text(key::REFUSED_BY),
+            rule: text(key::RULE),
+            column: text(key::REFUSED_COLUMN),
+            asked: text(key::ASKED),
+            alternative: text(key::ALTERNATIVE),
+        }));
     }
-    error.denial = wire.denial.map(|denial| {
-        Box::new(Denial {
-            department: printable(&denial.department),
-            rule: printable(&denial.rule),
-            column: printable(&denial.column),
-            asked: printable(&denial.asked),
-            alternative: printable(&denial.alternative),
-        })
-    });
     Some(error)
 }
 
@@ -181,6 +195,7 @@ pub fn errors_markdown() -> String {
     for code in Code::ALL {
         let who = match code.blame() {
             Blame::InvalidRequest => "whoever wrote the request or file",
+            Blame::Unauthenticated => "whoever logs in",
             Blame::PolicyDenied => "nobody: policy",
             Blame::PeerMisbehaved => "a peer's operator",
             Blame::Unavailable => "an operator",
@@ -269,14 +284,15 @@ mod tests {
         let read = from_status(&to_status(&error), "tax");
         assert!(!read.message.contains('\u{1b}'));
         assert_eq!(read.message.chars().count(), MAX_TEXT);
-        let hostile = WireError {
-            code: "internal".into(),
-            message: "\u{7}\u{9b}x".into(),
-            department: "t\u{1b}ax".into(),
-            ..WireError::default()
-        };
-        let status =
-            Status::with_details(tonic::Code::Internal, "", hostile.encode_to_vec().into());
+        let hostile = HashMap::from(
+            [
+                (key::MESSAGE, "\u{7}\u{9b}x"),
+                (key::DEPARTMENT, "t\u{1b}ax"),
+            ]
+            .map(|(key, text)| (key.to_owned(), text.to_owned())),
+        );
+        let details = ErrorDetails::with_error_info("internal", DOMAIN, hostile);
+        let status = Status::with_error_details(tonic::Code::Internal, "", details);
         let read = from_status(&status, "civil");
         assert_eq!(
             (read.message.as_str(), read.department.as_deref()),
