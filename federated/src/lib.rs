@@ -30,4 +30,5 @@ pub mod policy;
 pub mod release;
 pub mod run;
 pub mod schema;
+mod stack;
 pub mod testing;

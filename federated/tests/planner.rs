@@ -21,6 +21,7 @@ fn plan_with(
 ) -> Result<Planned, Error> {
     plan(&Request {
         sql,
+        parameters: None,
         home: "civil",
         federation,
         engine: engine(),

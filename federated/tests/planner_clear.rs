@@ -495,6 +495,7 @@ fn plans_mean_what_the_query_means() {
             [None, Some(Strategy::Aligned), Some(Strategy::Oblivious)][random.below(3) as usize];
         let made = plan(&Request {
             sql: &asked.sql,
+            parameters: None,
             home: "alpha",
             federation: &world.federation,
             engine: Engine {

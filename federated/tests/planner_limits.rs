@@ -24,6 +24,7 @@ fn plan_for(
 ) -> Result<Planned, Error> {
     plan(&Request {
         sql,
+        parameters: None,
         home,
         federation,
         engine: engine(),

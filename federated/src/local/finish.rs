@@ -4,10 +4,10 @@ use super::engine::{query, session};
 use super::functions::{average, moment};
 use super::sanitise::{arrow_error, engine_error};
 use crate::error::{Code, Error, Result};
-use crate::plan::OutputColumn;
+use crate::plan::{OutputColumn, output_schema};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::{Field, Schema};
+
 use datafusion::datasource::MemTable;
 use std::sync::Arc;
 
@@ -56,7 +56,6 @@ fn deliver(rows: &RecordBatch, output: &[OutputColumn]) -> Result<RecordBatch> {
         safe: false,
         ..CastOptions::default()
     };
-    let mut fields = Vec::with_capacity(output.len());
     let mut arrays = Vec::with_capacity(output.len());
     for (array, column) in rows.columns().iter().zip(output) {
         let data_type = column.data_type.to_arrow();
@@ -65,11 +64,10 @@ fn deliver(rows: &RecordBatch, output: &[OutputColumn]) -> Result<RecordBatch> {
         if !column.nullable && array.null_count() > 0 {
             return Err(undeclared());
         }
-        fields.push(Field::new(&column.name, data_type, column.nullable));
         arrays.push(array);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+    RecordBatch::try_new_with_options(output_schema(output), arrays, &options)
         .map_err(|_| undeclared())
 }
 

@@ -12,6 +12,7 @@
 //! | `truncate` | `date_trunc`, which never fails on data |
 //! | [`canonical`] | brings text to one form, column by column |
 //! | [`encode`] | clear columns in the form in which they cross |
+//! | [`views`] | queries over a gateway's own views |
 //! | [`finish`] | HAVING, ORDER BY, LIMIT and projection over released values |
 //!
 //! It must not know of peers, shares or policy.
@@ -30,6 +31,7 @@ pub mod sanitise;
 mod source;
 pub(crate) mod truncate;
 mod verify;
+pub mod views;
 
 #[cfg(feature = "tpch")]
 pub use clear::clear;

@@ -5,6 +5,8 @@
 //! operators are either those of one guarded aggregate, or a [`program::Program`].
 
 use crate::schema::{Department, ScalarType};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::sync::Arc;
 use std::time::Duration;
 use veilgate_mpc::net::LinkProfile;
 
@@ -361,6 +363,15 @@ pub struct OutputColumn {
     pub data_type: ScalarType,
     /// Whether it can be NULL.
     pub nullable: bool,
+}
+
+/// The schema of these columns, as it is advertised and delivered.
+#[must_use]
+pub fn output_schema(output: &[OutputColumn]) -> SchemaRef {
+    let field = |column: &OutputColumn| {
+        Field::new(&column.name, column.data_type.to_arrow(), column.nullable)
+    };
+    Arc::new(Schema::new(output.iter().map(field).collect::<Vec<_>>()))
 }
 
 impl JointPlan {

@@ -43,18 +43,24 @@ mod emit;
 mod federated;
 mod keys;
 mod order;
+pub mod parameters;
 mod predicate;
 mod program;
 mod release;
 mod rows;
 mod rules;
 mod sql;
+pub mod statement;
+
+pub use sql::CATALOG;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
 use crate::plan::{Engine, JointPlan, Line, Operator};
 use crate::policy::Policy;
 use crate::schema::Department;
+use crate::stack::on_a_deep_stack;
+use arrow::array::RecordBatch;
 use std::fmt;
 
 pub use cost::{Costs, FragmentCost, OperatorCost};
@@ -62,9 +68,6 @@ pub use federated::FederatedTable;
 
 /// The longest SQL text that is planned, in bytes.
 pub const MAX_SQL_BYTES: usize = 32 * 1024;
-
-/// Parsing and typing recurse over the text; this much stack bears [`MAX_SQL_BYTES`] of it.
-const STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// One gateway of the federation, as published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,8 @@ pub struct Federation {
 pub struct Request<'a> {
     /// One SELECT statement.
     pub sql: &'a str,
+    /// Values of its parameters, a column each and one row; none for a query without.
+    pub parameters: Option<&'a RecordBatch>,
     /// The department of the analyst: the result party.
     pub home: &'a str,
     /// Catalogues and rules of everybody.
@@ -156,32 +161,22 @@ impl Federation {
 ///   table whose members differ;
 /// - [`Code::LimitExceeded`]: a text that is too long or nests too deeply.
 pub fn plan(request: &Request<'_>) -> Result<Planned> {
-    if request.sql.len() > MAX_SQL_BYTES {
-        return Err(Error::new(
-            Code::LimitExceeded,
-            format!("the SQL text is longer than {MAX_SQL_BYTES} bytes"),
-        ));
+    check_length(request.sql)?;
+    on_a_deep_stack(|| plan_here(request))
+}
+
+fn check_length(sql: &str) -> Result<()> {
+    if sql.len() <= MAX_SQL_BYTES {
+        return Ok(());
     }
-    // The parser and the engine recurse: a long chain of operators needs stack, not trust.
-    std::thread::scope(|scope| {
-        let worker = std::thread::Builder::new()
-            .name("planner".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || plan_here(request));
-        match worker {
-            Ok(worker) => worker
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(Code::Internal, "planning ended abnormally"))),
-            Err(_) => Err(Error::new(
-                Code::LimitExceeded,
-                "no thread could be started for planning",
-            )),
-        }
-    })
+    Err(Error::new(
+        Code::LimitExceeded,
+        format!("the SQL text is longer than {MAX_SQL_BYTES} bytes"),
+    ))
 }
 
 fn plan_here(request: &Request<'_>) -> Result<Planned> {
-    let query = sql::Query::parse(request.sql)?;
+    let query = sql::Query::parse(request.sql)?.bind(request.parameters)?;
     // One block of joins under one guarded aggregate where that is enough: it has thresholds.
     match plan_block(request, &query) {
         Err(error)

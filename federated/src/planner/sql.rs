@@ -4,13 +4,14 @@
 //! engine coerces types exactly as a single engine over all data would; and the analysed plan, which
 //! proves that the types go together and gives the schema of the result.
 
-use super::diagnose;
 use super::federated::Part;
 use super::{FederatedTable, Federation, emit};
+use super::{diagnose, parameters};
 use crate::catalog::{Published, Table};
 use crate::error::{Code, Error, Result};
 use crate::local::engine_config;
 use crate::local::truncate::{DATE_TRUNC, date_trunc};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::config::ConfigOptions;
@@ -24,14 +25,15 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::Analyzer;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::{
-    DataType as SqlType, Expr as SqlExpr, SetExpr, Statement, TimezoneInfo, visit_expressions_mut,
+    DataType as SqlType, Expr as SqlExpr, ObjectNamePart, SetExpr, Statement, TimezoneInfo,
+    visit_expressions_mut, visit_relations, visit_relations_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -42,6 +44,9 @@ const PARSER_DEPTH: usize = 50;
 /// The most tokens besides literals, commas and white space: naming and typing a chain of operators
 /// takes time with the square of its length.
 const MAX_WORDS: usize = 2_000;
+
+/// The name of the one catalogue, for tools that want one: departments are its schemas.
+pub const CATALOG: &str = "federation";
 
 /// A parsed query, and where its words are.
 pub(super) struct Query {
@@ -61,12 +66,13 @@ impl Query {
     /// Parses exactly one SELECT.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let dialect = GenericDialect {};
-        let tokens = Tokenizer::new(&dialect, text)
+        let mut tokens = Tokenizer::new(&dialect, text)
             .tokenize_with_location()
             .map_err(|error| {
                 Error::new(Code::SqlSyntax, "the SQL text has a broken token")
                     .position(error.location.line, error.location.column)
             })?;
+        parameters::numbered(&mut tokens);
         let words = tokens.iter().filter(|token| {
             !matches!(
                 token.token,
@@ -101,8 +107,55 @@ impl Query {
             tokens,
         };
         query.only_select()?;
+        without_catalog(&mut query.statement);
         microseconds(&mut query.statement);
         Ok(query)
+    }
+
+    /// The schemas that it names, each as often as it does.
+    pub(super) fn schemas(&self) -> Vec<String> {
+        let mut schemas = Vec::new();
+        let _ = visit_relations(&self.statement, |name| {
+            if let [.., schema, _] = name.0.as_slice()
+                && let Some(schema) = schema.as_ident()
+            {
+                schemas.push(match schema.quote_style {
+                    Some(_) => schema.value.clone(),
+                    None => schema.value.to_ascii_lowercase(),
+                });
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        schemas
+    }
+
+    /// Whether it reads no table at all.
+    pub(super) fn is_without_tables(&self) -> bool {
+        visit_relations(&self.statement, |_| ControlFlow::Break(())).is_continue()
+    }
+
+    /// How many parameters it has.
+    pub(super) fn parameters(&self) -> Result<usize> {
+        parameters::count(&self.tokens)
+    }
+
+    /// Puts values in the place of its parameters.
+    pub(super) fn bind(mut self, values: Option<&RecordBatch>) -> Result<Self> {
+        let (due, given) = (
+            self.parameters()?,
+            values.map_or(0, RecordBatch::num_columns),
+        );
+        if due != given {
+            return Err(Error::new(
+                Code::BadRequest,
+                format!("the query has {due} parameters, and {given} values are bound"),
+            ));
+        }
+        if let Some(values) = values {
+            parameters::bind(&mut self.statement, values)?;
+            microseconds(&mut self.statement);
+        }
+        Ok(self)
     }
 
     fn only_select(&self) -> Result<()> {
@@ -175,6 +228,17 @@ impl Query {
     }
 }
 
+/// Tools name a table in full, by the one catalogue that there is.
+fn without_catalog(statement: &mut Statement) {
+    let _ = visit_relations_mut(statement, |name| {
+        let catalog = name.0.first().and_then(ObjectNamePart::as_ident);
+        if name.0.len() == 3 && catalog.is_some_and(|part| part.value == CATALOG) {
+            name.0.remove(0);
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
 /// `TIMESTAMP` is in microseconds, as columns are; the engine's own is in nanoseconds, which do not
 /// reach the year 2263.
 fn microseconds(statement: &mut Statement) {
@@ -208,6 +272,19 @@ pub(super) fn type_query(query: &Query, federation: &Federation) -> Result<Typed
         .map_err(|error| diagnose::planning(query, &scope.tables, None, &error))?;
     let output = fields(&analysed);
     Ok(Typed { plan, output })
+}
+
+/// The types that parameters are used as, by name; none where nothing tells.
+pub(super) fn parameter_types(
+    query: &Query,
+    federation: &Federation,
+) -> Result<HashMap<String, Option<DataType>>> {
+    let mut scope = Scope::of(federation);
+    scope.aggregates = SessionStateDefaults::default_aggregate_functions();
+    scope
+        .plan(query.statement.clone())
+        .and_then(|plan| plan.get_parameter_types())
+        .map_err(|error| diagnose::planning(query, &scope.tables, scope.take_error(), &error))
 }
 
 /// Types a query over every table of the federation, and brings it into the engine's optimised form:

@@ -120,6 +120,7 @@ impl Federation {
     pub fn plan(&self, sql: &str, home: &str, strategy: Option<Strategy>) -> Result<Planned> {
         planner::plan(&Request {
             sql,
+            parameters: None,
             home,
             federation: &self.planning,
             engine: engine(),

@@ -39,6 +39,7 @@ fn explain_is_as_blessed() {
     for (sql, strategy) in QUERIES {
         let planned = plan(&Request {
             sql,
+            parameters: None,
             home: "civil",
             federation: &federation,
             engine: engine(),

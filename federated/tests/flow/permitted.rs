@@ -14,6 +14,7 @@ pub(crate) fn planned(
 ) -> Result<JointPlan, Error> {
     let request = Request {
         sql,
+        parameters: None,
         home: "civil",
         federation,
         engine: engine(),
