@@ -3,6 +3,7 @@
 use super::{gateway, status};
 use crate::carry;
 use crate::node::Node;
+use crate::session::Asker;
 use crate::session::participant::Participant;
 use crate::session::peers::Proposal;
 use crate::session::to_the_end;
@@ -56,7 +57,11 @@ impl Peer for PeerService {
         let proposal = Proposal {
             run: RunId::from_wire(&request.run_id).map_err(status)?,
             plan: request.plan,
-            analyst: request.analyst,
+            asker: Asker {
+                analyst: request.analyst,
+                purpose: request.purpose,
+                case: request.case_number,
+            },
             explain_only: request.explain_only,
         };
         let me = Arc::clone(&self.participant);

@@ -1,9 +1,11 @@
 //! What the ledger records: one flat JSON object a leaf, in canonical form (RFC 8785).
 //!
-//! Digests, names of rules and codes, and the time; the analyst only as a salted commitment, whose
-//! opening stays in a private file, so that it can be shredded while proofs survive.
+//! Digests, names of rules and codes, the purpose and the time; the analyst and the case number only as
+//! salted commitments, whose opening stays in a private file, so that it can be shredded while proofs
+//! survive.
 
 use crate::clock::rfc3339;
+use crate::session::Asker;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -18,7 +20,8 @@ pub(super) const SALT: usize = 32;
 #[derive(Clone)]
 pub struct Leaf {
     fields: BTreeMap<&'static str, Value>,
-    analyst: Option<String>,
+    /// Shown as commitments.
+    private: BTreeMap<&'static str, String>,
 }
 
 impl fmt::Debug for Leaf {
@@ -36,7 +39,7 @@ impl Leaf {
         ];
         Self {
             fields: fields.into(),
-            analyst: None,
+            private: BTreeMap::new(),
         }
     }
 
@@ -52,10 +55,10 @@ impl Leaf {
     /// A plan was allowed, or refused for the reason in `refusal`. `explain_only`: it was only to be
     /// explained, not run.
     #[must_use]
-    pub fn admission(
+    pub(crate) fn admission(
         run: &RunId,
         plan: &[u8; 32],
-        analyst: &str,
+        asker: &Asker,
         refusal: Option<&Error>,
         explain_only: bool,
         now: u64,
@@ -65,7 +68,13 @@ impl Leaf {
             .with("plan", hex::encode(plan))
             .with("decision", decision)
             .with("explain", explain_only);
-        leaf.analyst = Some(analyst.to_owned());
+        leaf.private.insert("analyst", asker.analyst.clone());
+        if !asker.case.is_empty() {
+            leaf.private.insert("case", asker.case.clone());
+        }
+        if !asker.purpose.is_empty() {
+            leaf = leaf.with("purpose", asker.purpose.as_str());
+        }
         if let Some(error) = refusal {
             leaf = leaf.with("reason", error.code.name());
             if let Some(denial) = &error.denial {
@@ -120,33 +129,45 @@ impl Leaf {
     /// `Internal` when it does not serialise.
     pub(super) fn entry(&self, salt: &[u8; SALT]) -> Result<Vec<u8>> {
         let mut fields = self.fields.clone();
-        if let Some(analyst) = &self.analyst {
-            fields.insert("analyst", Value::from(commitment(analyst, salt)));
+        for (field, text) in &self.private {
+            fields.insert(
+                field,
+                Value::from(commitment(field, text, &own(field, salt))),
+            );
         }
         serde_json::to_vec(&fields)
             .map_err(|_| Error::new(Code::Internal, "a ledger entry does not serialise"))
     }
 
-    /// A line that opens the commitment, for the private file; empty without a commitment.
+    /// Lines that open the commitments, for the private file: one each, so that one can be shown or
+    /// shredded without the others.
     pub(super) fn opening(&self, index: u64, salt: &[u8; SALT]) -> String {
-        let Some(analyst) = &self.analyst else {
-            return String::new();
-        };
-        let line = serde_json::json!({
-            "analyst": analyst,
-            "leaf": index,
-            "salt": hex::encode(salt),
+        let lines = self.private.iter().map(|(field, text)| {
+            let line = BTreeMap::from([
+                (*field, Value::from(text.as_str())),
+                ("leaf", Value::from(index)),
+                ("salt", Value::from(hex::encode(own(field, salt)))),
+            ]);
+            format!("{}\n", serde_json::json!(line))
         });
-        format!("{line}\n")
+        lines.collect()
     }
 }
 
-/// SHA-256 over a domain tag, the salt and the name, in hexadecimal.
-pub(super) fn commitment(name: &str, salt: &[u8; SALT]) -> String {
+/// The salt of one field.
+pub(super) fn own(field: &str, salt: &[u8; SALT]) -> [u8; SALT] {
     let mut hash = Sha256::new();
-    hash.update(b"veilgate analyst commitment v1\0");
+    hash.update(format!("veilgate {field} salt v1\0"));
     hash.update(salt);
-    hash.update(name.as_bytes());
+    hash.finalize().into()
+}
+
+/// SHA-256 over a domain tag with the name of the field, the salt and the text, in hexadecimal.
+pub(super) fn commitment(field: &str, text: &str, salt: &[u8; SALT]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("veilgate {field} commitment v1\0"));
+    hash.update(salt);
+    hash.update(text.as_bytes());
     hex::encode(hash.finalize())
 }
 

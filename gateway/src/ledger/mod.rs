@@ -21,6 +21,7 @@ mod layout;
 mod leaf;
 mod note;
 mod proof;
+mod recent;
 mod verify;
 
 #[cfg(test)]
@@ -28,6 +29,8 @@ mod tests;
 
 pub use leaf::Leaf;
 pub use note::{Head, LogKey};
+pub(crate) use recent::recent;
+
 pub use proof::{Proof, prove};
 pub use verify::{Report, verify};
 

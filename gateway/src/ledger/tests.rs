@@ -2,6 +2,7 @@
 //! flipped bit, every torn file.
 
 use super::*;
+use crate::session::Asker;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -100,10 +101,18 @@ fn restore(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
+fn asker() -> Asker {
+    Asker {
+        analyst: "zhang.wei".to_owned(),
+        purpose: "pension audit".to_owned(),
+        case: "2026-117".to_owned(),
+    }
+}
+
 fn leaves(from: u64, count: u64) -> Vec<Leaf> {
     (from..from + count)
         .map(|n| match n % 3 {
-            0 => Leaf::admission(&RUN, &PLAN, "zhang.wei", None, false, n),
+            0 => Leaf::admission(&RUN, &PLAN, &asker(), None, false, n),
             1 => Leaf::consent(&RUN, &PLAN, &[7; 32], n),
             _ => Leaf::failure(&RunId([1; 32]), Code::PeerUnavailable, n),
         })
@@ -454,19 +463,26 @@ fn analysts_are_named_by_commitment_alone() {
     ledger.append_all(&leaves(0, 1)).unwrap();
     for bytes in snapshot(folder.path()).values() {
         assert!(!bytes.windows(9).any(|window| window == b"zhang.wei"));
+        assert!(!bytes.windows(8).any(|window| window == b"2026-117"));
     }
     let debug = format!("{:?}", leaves(0, 1));
     assert!(!debug.contains("zhang"), "{debug}");
-    let line = std::fs::read_to_string(folder.path().join(layout::OPENINGS)).unwrap();
-    let opening: serde_json::Value = serde_json::from_str(&line).unwrap();
-    let salt = hex::decode(opening["salt"].as_str().unwrap()).unwrap();
+    assert!(!debug.contains("117"), "{debug}");
+    let lines = std::fs::read_to_string(folder.path().join(layout::OPENINGS)).unwrap();
     let fields = leaf::read_entry(&entries(folder.path(), 1)[0]).unwrap();
-    let expected = leaf::commitment(
-        opening["analyst"].as_str().unwrap(),
-        &salt.try_into().unwrap(),
-    );
-    assert_eq!(fields["analyst"], expected.as_str());
-    assert_eq!(opening["leaf"], 0);
+    assert_eq!(fields["purpose"], "pension audit");
+    let mut salts = Vec::new();
+    for (line, field) in lines.lines().zip(["analyst", "case"]) {
+        let opening: serde_json::Value = serde_json::from_str(line).unwrap();
+        let salt = hex::decode(opening["salt"].as_str().unwrap()).unwrap();
+        let text = opening[field].as_str().unwrap();
+        let expected = leaf::commitment(field, text, &salt.clone().try_into().unwrap());
+        assert_eq!(fields[field], expected.as_str());
+        assert_eq!(opening["leaf"], 0);
+        salts.push(salt);
+    }
+    assert_eq!(salts.len(), 2);
+    assert_ne!(salts[0], salts[1]);
 }
 
 #[test]
@@ -482,14 +498,21 @@ fn leaves_are_canonical_and_say_what_they_should() {
     let leaf = Leaf::admission(
         &RUN,
         &PLAN,
-        "zhang.wei",
+        &Asker {
+            analyst: "zhang.wei".to_owned(),
+            ..Asker::default()
+        },
         Some(&refusal),
         true,
         1_234_567_890,
     );
     let entry = String::from_utf8(leaf.entry(&[0; leaf::SALT]).unwrap()).unwrap();
     let (run, plan) = ("ab".repeat(32), "cd".repeat(32));
-    let analyst = leaf::commitment("zhang.wei", &[0; leaf::SALT]);
+    let analyst = leaf::commitment(
+        "analyst",
+        "zhang.wei",
+        &leaf::own("analyst", &[0; leaf::SALT]),
+    );
     assert_eq!(
         entry,
         format!(

@@ -3,9 +3,12 @@
 //! The coordinator is trusted by nobody: every gateway checks the plan and signs what it agreed to.
 //! Any failure ends the run everywhere with one named error, chosen by who is really to blame.
 
+use super::Asker;
 use super::participant::Participant;
 use super::peers::{self, Gateway, Proposal, Remote};
 use crate::node::Node;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +56,25 @@ struct Prepared {
     tokens: Vec<wire::Prepared>,
 }
 
+/// A plan that can be proposed.
+pub(crate) struct Ready {
+    planned: Planned,
+    validated: Validated,
+}
+
+impl Ready {
+    /// The schema that the analyst will see.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        plan::output_schema(&self.planned.plan.release.output)
+    }
+
+    /// The departments with a part in it.
+    pub(crate) fn departments(&self) -> impl Iterator<Item = &str> {
+        let parties = self.planned.plan.parties.iter();
+        parties.map(|party| party.department.as_str())
+    }
+}
+
 /// A plan, explained.
 pub(crate) struct Explained {
     /// For people.
@@ -68,37 +90,36 @@ impl Coordinator {
         Self { node, participant }
     }
 
-    /// Plans, has every department check, and explains. Runs nothing.
-    pub(crate) async fn explain(&self, sql: &str, analyst: &str) -> Result<Explained> {
-        let (planned, validated) = self.plan(sql).await?;
-        let gateways = self.gateways(&planned)?;
-        let proposal = self.proposal(&validated, analyst, true)?;
+    /// Has every department check a plan, and explains it. Runs nothing.
+    pub(crate) async fn explain(&self, ready: &Ready, asker: &Asker) -> Result<Explained> {
+        let gateways = self.gateways(&ready.planned)?;
+        let run = RunId(self.node.random()?);
+        let proposal = proposal(run, &ready.validated, asker, true);
         let replies = self.propose_all(&gateways, &proposal).await?;
-        let rules = rules(&planned, &replies);
+        let rules = rules(&ready.planned, &replies);
         Ok(Explained {
-            text: plan::explain::explain(&planned, &rules),
-            entries: plan::explain::entries(&planned, &rules),
-            digest: validated.digest(),
+            text: plan::explain::explain(&ready.planned, &rules),
+            entries: plan::explain::entries(&ready.planned, &rules),
+            digest: ready.validated.digest(),
         })
     }
 
-    /// Runs one query to its release. Dropping the future cancels the run on all gateways.
+    /// Runs one plan to its release. Dropping the future cancels the run on all gateways.
     pub(crate) async fn query(
         &self,
-        sql: &str,
-        analyst: &str,
+        ready: &Ready,
+        run: RunId,
+        asker: &Asker,
         progress: mpsc::Sender<Progress>,
     ) -> Result<Answer> {
         let tell = |phase: &str| Progress {
             phase: phase.to_owned(),
             ..Progress::default()
         };
-        let _ = progress.try_send(tell("planning"));
-        let (planned, validated) = self.plan(sql).await?;
+        let Ready { planned, validated } = ready;
         planner::budget::within(&planned.plan, self.node.limits.budget())?;
-        let gateways = self.gateways(&planned)?;
-        let proposal = self.proposal(&validated, analyst, false)?;
-        let run = proposal.run;
+        let gateways = self.gateways(planned)?;
+        let proposal = proposal(run, validated, asker, false);
         // However this ends but well, even by being dropped, the run ends everywhere.
         let mut guard = AbortGuard {
             run,
@@ -113,8 +134,8 @@ impl Coordinator {
             let replies = self.propose_all(&gateways, &proposal).await?;
             let prepared = self.run_all(run, &gateways, &replies, &progress).await?;
             let _ = progress.try_send(tell("release"));
-            let released = self.release(run, &planned, &gateways, &prepared).await?;
-            let notices = notices(&planned, &released, &replies, &prepared);
+            let released = self.release(run, planned, &gateways, &prepared).await?;
+            let notices = notices(planned, &released, &replies, &prepared);
             Ok(Answer {
                 released,
                 run,
@@ -130,10 +151,12 @@ impl Coordinator {
         outcome
     }
 
-    async fn plan(&self, sql: &str) -> Result<(Planned, Validated)> {
+    /// Plans a query over what the federation publishes; `parameters` are the values of its own, one row.
+    pub(crate) async fn plan(&self, sql: &str, parameters: Option<&RecordBatch>) -> Result<Ready> {
         let (federation, missing) = self.federation().await;
         let request = planner::Request {
             sql,
+            parameters,
             home: &self.node.department,
             federation: &federation,
             engine: self.node.engine.clone(),
@@ -145,7 +168,14 @@ impl Coordinator {
             Err(error) => return Err(blame_missing(error, sql, &missing)),
         };
         let validated = Validated::from_plan(&planned.plan)?;
-        Ok((planned, validated))
+        Ok(Ready { planned, validated })
+    }
+
+    /// The parameters of a query and their types.
+    pub(crate) async fn parameters(&self, sql: &str) -> Result<SchemaRef> {
+        let (federation, missing) = self.federation().await;
+        tokio::task::block_in_place(|| planner::parameters::parameters(sql, &federation))
+            .map_err(|error| blame_missing(error, sql, &missing))
     }
 
     /// What every gateway publishes, and which gateways could not be asked and why.
@@ -216,20 +246,6 @@ impl Coordinator {
                 }))
             })
             .collect()
-    }
-
-    fn proposal(
-        &self,
-        validated: &Validated,
-        analyst: &str,
-        explain_only: bool,
-    ) -> Result<Proposal> {
-        Ok(Proposal {
-            run: RunId(self.node.random()?),
-            plan: validated.bytes().to_vec(),
-            analyst: analyst.to_owned(),
-            explain_only,
-        })
     }
 
     async fn propose_all(
@@ -382,6 +398,15 @@ impl Coordinator {
     }
 }
 
+fn proposal(run: RunId, validated: &Validated, asker: &Asker, explain_only: bool) -> Proposal {
+    Proposal {
+        run,
+        plan: validated.bytes().to_vec(),
+        asker: asker.clone(),
+        explain_only,
+    }
+}
+
 /// Aborts the run on all gateways, for a reason, unless the reason was taken away.
 struct AbortGuard {
     run: RunId,
@@ -420,7 +445,7 @@ fn cause(errors: Vec<Error>) -> Option<Error> {
     errors.into_iter().min_by_key(|error| match error.blame() {
         _ if error.code == Code::Cancelled => 6,
         Blame::PolicyDenied => 0,
-        Blame::InvalidRequest => 1,
+        Blame::InvalidRequest | Blame::Unauthenticated => 1,
         Blame::ResourceExhausted => 2,
         Blame::PeerMisbehaved => 3,
         Blame::Unavailable => 4,

@@ -22,3 +22,37 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         .await
         .unwrap_or_else(|_| Err(Error::new(Code::Internal, "a transition ended abnormally")))
 }
+
+/// Who asks at the home gateway, and for what.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asker {
+    /// `name@department`.
+    pub(crate) analyst: String,
+    /// What the answer is for; empty where nothing was said.
+    pub(crate) purpose: String,
+    /// The number of the case that it is for; empty where nothing was said.
+    pub(crate) case: String,
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Asker({})", self.analyst)
+    }
+}
+
+/// The longest purpose or case number, in characters.
+const MAX_REASON: usize = 200;
+
+/// Checks a purpose or case number.
+///
+/// # Errors
+/// `BadRequest` for one that is too long or has control characters.
+pub(crate) fn check_reason(what: &str, text: &str) -> Result<()> {
+    if text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::BadRequest,
+        format!("a {what} has at most {MAX_REASON} characters, all of them printable"),
+    ))
+}

@@ -92,18 +92,19 @@ impl Participant {
             )
             .at(caller));
         }
-        let named = proposal
-            .analyst
-            .split_once('@')
-            .filter(|(name, department)| {
-                *department == caller && crate::identity::check_name(name).is_ok()
-            });
+        let asker = &proposal.asker;
+        let named = asker.analyst.split_once('@').filter(|(name, department)| {
+            *department == caller && crate::identity::check_name(name).is_ok()
+        });
         if named.is_none() {
             return Err(Error::new(
                 Code::PeerMisbehaved,
                 "it names an analyst that cannot be its own",
             )
             .at(caller));
+        }
+        for (what, text) in [("purpose", &asker.purpose), ("case number", &asker.case)] {
+            super::check_reason(what, text)?;
         }
         if !proposal.explain_only {
             tokio::task::block_in_place(|| node.use_run_id(proposal.run))?;
@@ -121,7 +122,7 @@ impl Participant {
         let admission = crate::ledger::Leaf::admission(
             &proposal.run,
             &digest,
-            &proposal.analyst,
+            asker,
             decision.as_ref().err(),
             proposal.explain_only,
             node.now(),
@@ -139,7 +140,12 @@ impl Participant {
                 rules,
             });
         }
-        let proposed = Proposed::new(permitted, proposal.run, proposal.analyst, node.random()?);
+        let proposed = Proposed::new(
+            permitted,
+            proposal.run,
+            proposal.asker.analyst,
+            node.random()?,
+        );
         let nonce = proposed.nonce().to_vec();
         let slot = Slot {
             home: caller.to_owned(),

@@ -1,7 +1,7 @@
 //! The gateways of one run as the coordinator sees them: itself in process, the others over gRPC.
 
 use super::participant::Participant;
-use super::to_the_end;
+use super::{Asker, to_the_end};
 use crate::errors;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use veilgate_proto::peer::v1::peer_client::PeerClient;
 pub(crate) struct Proposal {
     pub(crate) run: RunId,
     pub(crate) plan: Vec<u8>,
-    pub(crate) analyst: String,
+    pub(crate) asker: Asker,
     pub(crate) explain_only: bool,
 }
 
@@ -108,7 +108,9 @@ impl Remote {
         let request = wire::ProposeRequest {
             run_id: proposal.run.0.to_vec(),
             plan: proposal.plan,
-            analyst: proposal.analyst,
+            analyst: proposal.asker.analyst,
+            purpose: proposal.asker.purpose,
+            case_number: proposal.asker.case,
             explain_only: proposal.explain_only,
         };
         let mut client = self.client.clone();
