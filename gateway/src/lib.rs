@@ -8,6 +8,9 @@
 //! | [`identity`] | keys and names of departments and analysts |
 //! | [`config`] | `gateway.toml` and `federation.toml` |
 //! | [`tls`] | mutually authenticated channels with pinned identities |
+//! | [`users`] | who logs in with a password or a token: `users.toml`, sessions |
+//! | `queries` | what analysts ask, whichever way they connect |
+//! | `flight` | Arrow Flight SQL |
 //! | [`ledger`] | the append-only Merkle log, its proofs and their verification |
 //! | [`clock`] | the one place that reads the wall clock |
 //! | [`errors`] | errors on the wire |
@@ -21,13 +24,17 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod errors;
+mod flight;
 pub mod identity;
 pub mod ledger;
 pub mod node;
+mod private_file;
+mod queries;
 pub mod sandbox;
 mod session;
 pub mod tls;
 mod used_runs;
+pub mod users;
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]

@@ -6,12 +6,16 @@
 use crate::api::{AnalystService, PeerService};
 use crate::carry::Carried;
 use crate::config::{Federation, Gateway as FederationEntry, GatewayConfig, Limits};
+use crate::flight::FlightService;
 use crate::identity::{self, Identity};
 use crate::ledger::{Leaf, Ledger};
+use crate::queries::Desk;
 use crate::session::coordinator::Coordinator;
 use crate::session::participant::Participant;
 use crate::tls::{DataRegistry, Transport};
+use crate::users::Users;
 use crate::{clock, used_runs::UsedRuns};
+use arrow_flight::flight_service_server::FlightServiceServer;
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -70,10 +74,12 @@ impl Node {
     fn new(config: &GatewayConfig, local: tokio::runtime::Handle) -> Result<Self> {
         let identity = Arc::new(config.load_identity()?);
         let federation = Arc::new(config.load_federation(&identity)?);
+        let guests = config.load_clients()?;
         let transport = Arc::new(Transport::new(
             Arc::clone(&identity),
             Arc::clone(&federation),
             &config.analysts,
+            guests.as_ref(),
         )?);
         let data = match &config.data {
             Some(folder) => Some(Data::load(folder, &config.department, &config.limits)?),
@@ -253,6 +259,11 @@ impl Node {
     /// Marks a run id as used, durably, before anything else happens in its name.
     pub(crate) fn use_run_id(&self, run: RunId) -> Result<()> {
         lock(&self.used).insert(run)
+    }
+
+    /// Where the ledger is.
+    pub(crate) fn ledger_folder(&self) -> PathBuf {
+        self.state.join("ledger")
     }
 
     /// Appends a leaf to the ledger and waits until it is durable.
@@ -452,12 +463,17 @@ pub async fn run_gateway(
     })
     .max_decoding_message_size(MAX_MESSAGE)
     .max_encoding_message_size(MAX_MESSAGE);
-    let analyst = AnalystServer::new(AnalystService {
-        node: Arc::clone(&node),
-        coordinator,
-    })
-    .max_decoding_message_size(MAX_MESSAGE)
-    .max_encoding_message_size(MAX_MESSAGE);
+    let users = match &config.users {
+        Some(path) => Some(Users::open(path)?),
+        None => None,
+    };
+    let desk = Arc::new(Desk::new(Arc::clone(&node), coordinator, users));
+    let flight = FlightServiceServer::new(FlightService::new(Arc::clone(&desk))?)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let analyst = AnalystServer::new(AnalystService { desk })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
     tracing::info!(department = %node.department, %address, "gateway is ready");
     // Whoever started this gateway may no longer care.
     let _ = ready.send(address);
@@ -469,6 +485,7 @@ pub async fn run_gateway(
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_service(peer)
         .add_service(analyst)
+        .add_service(flight)
         .serve_with_incoming(incoming);
     tokio::select! {
         served = serving => {

@@ -1,8 +1,9 @@
 //! `veilgate.analyst.v1.Analyst`: what analysts and researchers call at their home gateway.
 
-use super::{analyst, status};
-use crate::node::Node;
-use crate::session::coordinator::{Answer, Coordinator};
+use super::status;
+use crate::queries::{Desk, Session};
+use crate::session::coordinator::{Answer, Progress};
+use crate::tls::Connection;
 use arrow::ipc::writer::StreamWriter;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -11,13 +12,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use veilgate_federated::error::{Code, Error};
+use veilgate_federated::run::RunId;
 use veilgate_proto::analyst::v1 as wire;
 use veilgate_proto::analyst::v1::analyst_server::Analyst;
 use wire::query_event::Event;
 
 pub(crate) struct AnalystService {
-    pub(crate) node: Arc<Node>,
-    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) desk: Arc<Desk>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -25,9 +26,12 @@ type Reply<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Analyst for AnalystService {
     async fn explain(&self, request: Request<wire::ExplainRequest>) -> Reply<wire::ExplainReply> {
-        let who = self.who(analyst(&request)?);
+        let session = self.session(&request).await?;
+        session.may_ask().map_err(status)?;
         let sql = request.into_inner().sql;
-        let explained = self.coordinator.explain(&sql, &who).await;
+        let coordinator = &self.desk.coordinator;
+        let ready = coordinator.plan(&sql, None).await.map_err(status)?;
+        let explained = coordinator.explain(&ready, &session.asker()).await;
         let explained = explained.map_err(status)?;
         Ok(Response::new(wire::ExplainReply {
             text: explained.text,
@@ -54,13 +58,24 @@ impl Analyst for AnalystService {
     type QueryStream = BoxStream<'static, Result<wire::QueryEvent, Status>>;
 
     async fn query(&self, request: Request<wire::QueryRequest>) -> Reply<Self::QueryStream> {
-        let who = self.who(analyst(&request)?);
+        let session = self.session(&request).await?;
+        session.may_ask().map_err(status)?;
+        let asker = session.asker();
         let sql = request.into_inner().sql;
-        let coordinator = Arc::clone(&self.coordinator);
+        let desk = Arc::clone(&self.desk);
         let (sender, receiver) = mpsc::channel(64);
         let (progress, mut steps) = mpsc::channel(64);
         tokio::spawn(async move {
-            let query = coordinator.query(&sql, &who, progress);
+            let query = async {
+                let planning = Progress {
+                    phase: "planning".to_owned(),
+                    ..Progress::default()
+                };
+                let _ = progress.try_send(planning);
+                let ready = desk.coordinator.plan(&sql, None).await?;
+                let run = RunId(desk.node.random()?);
+                desk.coordinator.query(&ready, run, &asker, progress).await
+            };
             tokio::pin!(query);
             loop {
                 tokio::select! {
@@ -92,8 +107,8 @@ impl Analyst for AnalystService {
     }
 
     async fn catalog(&self, request: Request<wire::CatalogRequest>) -> Reply<wire::CatalogReply> {
-        analyst(&request)?;
-        let (federation, missing) = self.coordinator.federation().await;
+        self.session(&request).await?;
+        let (federation, missing) = self.desk.coordinator.federation().await;
         let mut catalogs = Vec::new();
         for member in federation.members {
             let json = match &member.catalog {
@@ -120,8 +135,10 @@ impl Analyst for AnalystService {
 }
 
 impl AnalystService {
-    fn who(&self, name: String) -> String {
-        format!("{name}@{}", self.node.department)
+    async fn session<T>(&self, request: &Request<T>) -> Result<Session, Status> {
+        let connection = request.extensions().get::<Connection>();
+        let session = self.desk.session(request.metadata(), connection);
+        session.await.map_err(status)
     }
 }
 

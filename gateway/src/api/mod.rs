@@ -7,13 +7,13 @@ pub(crate) use analyst::AnalystService;
 pub(crate) use peer::PeerService;
 
 use crate::errors;
-use crate::tls::Caller;
+use crate::tls::{Caller, Connection};
 use tonic::{Request, Status};
 use veilgate_federated::error::{Code, Error};
 
 /// The department of the calling gateway, from its certificate.
 fn gateway<T>(request: &Request<T>) -> Result<String, Status> {
-    match request.extensions().get::<Caller>() {
+    match caller(request) {
         Some(Caller::Gateway(department)) => Ok(department.clone()),
         _ => Err(errors::to_status(&Error::new(
             Code::WrongIdentity,
@@ -22,15 +22,9 @@ fn gateway<T>(request: &Request<T>) -> Result<String, Status> {
     }
 }
 
-/// The calling analyst, from the certificate.
-fn analyst<T>(request: &Request<T>) -> Result<String, Status> {
-    match request.extensions().get::<Caller>() {
-        Some(Caller::Analyst(name)) => Ok(name.clone()),
-        _ => Err(errors::to_status(&Error::new(
-            Code::WrongIdentity,
-            "this service is for the analysts of this gateway alone",
-        ))),
-    }
+fn caller<T>(request: &Request<T>) -> Option<&Caller> {
+    let connection = request.extensions().get::<Connection>();
+    connection.map(|connection| &connection.caller)
 }
 
 fn status(error: Error) -> Status {

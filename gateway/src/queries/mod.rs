@@ -1,0 +1,126 @@
+//! What analysts ask of their home gateway, whichever way they connect: who they are, what a statement
+//! of theirs is, and the queries that run for them.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `access` | who a call comes from: a pinned key, a password, or a token |
+//! | `options` | purpose and case number of a session |
+//! | `statement` | a text, checked and planned: what can be executed |
+//! | `query` | one query that runs: its state, its end, and who may see it |
+//! | `views` | the gateway's own tables: queries, notices, the catalogue |
+//!
+//! Flight SQL and gRPC are two ways in here. Knows nothing of either.
+
+mod access;
+mod options;
+mod query;
+mod statement;
+mod views;
+
+pub(crate) use access::Session;
+pub(crate) use query::{Query, State};
+pub(crate) use statement::Prepared;
+
+use crate::node::Node;
+use crate::session::coordinator::Coordinator;
+use crate::users::{Sessions, Users};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::run::RunId;
+
+/// Queries that are remembered after they ended.
+const REMEMBERED: usize = 1_000;
+/// Queries of one analyst that run at the same time.
+const EACH_ANALYST: usize = 64;
+
+/// Where analysts' statements are taken in.
+pub(crate) struct Desk {
+    pub(crate) node: Arc<Node>,
+    pub(crate) coordinator: Arc<Coordinator>,
+    logins: Option<Sessions>,
+    options: options::Table,
+    queries: Mutex<Queries>,
+}
+
+#[derive(Default)]
+struct Queries {
+    all: HashMap<RunId, Arc<Query>>,
+    /// The oldest first.
+    order: VecDeque<RunId>,
+}
+
+impl Desk {
+    /// Opens the desk; with a users file, guests may log in.
+    pub(crate) fn new(
+        node: Arc<Node>,
+        coordinator: Arc<Coordinator>,
+        users: Option<Users>,
+    ) -> Self {
+        Self {
+            node,
+            coordinator,
+            logins: users.map(Sessions::new),
+            options: options::Table::default(),
+            queries: Mutex::default(),
+        }
+    }
+
+    /// The query of this number, if it is this analyst's.
+    ///
+    /// # Errors
+    /// `BadRequest`, the same for another's query as for none.
+    pub(crate) fn find(&self, session: &Session, id: RunId) -> Result<Arc<Query>> {
+        let queries = self.queries();
+        let found = queries.all.get(&id);
+        let own = found.filter(|query| query.asker.analyst == session.analyst);
+        own.cloned().ok_or_else(|| {
+            Error::new(
+                Code::BadRequest,
+                "you have no such query at this gateway: it is another's, or long forgotten",
+            )
+        })
+    }
+
+    /// All that are remembered, the newest first: one's own, or everybody's for an auditor.
+    fn remembered(&self, session: &Session) -> Vec<Arc<Query>> {
+        let queries = self.queries();
+        let newest = queries.order.iter().rev();
+        newest
+            .filter_map(|id| queries.all.get(id))
+            .filter(|query| session.auditor || query.asker.analyst == session.analyst)
+            .cloned()
+            .collect()
+    }
+
+    fn remember(&self, query: &Arc<Query>) -> Result<()> {
+        let mut queries = self.queries();
+        let analyst = &query.asker.analyst;
+        let running = queries
+            .all
+            .values()
+            .filter(|other| other.asker.analyst == *analyst && other.is_running());
+        if running.count() >= EACH_ANALYST {
+            return Err(Error::new(
+                Code::LimitExceeded,
+                format!("{EACH_ANALYST} of your queries run already: wait for one, or cancel it"),
+            ));
+        }
+        queries.all.insert(query.id, Arc::clone(query));
+        queries.order.push_back(query.id);
+        while queries.order.len() > REMEMBERED {
+            let ended = |id: &RunId| queries.all.get(id).is_none_or(|query| !query.is_running());
+            let Some(at) = queries.order.iter().position(ended) else {
+                break;
+            };
+            if let Some(id) = queries.order.remove(at) {
+                queries.all.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    fn queries(&self) -> MutexGuard<'_, Queries> {
+        self.queries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
