@@ -221,6 +221,71 @@ fn a_query_beyond_the_budget_is_refused_before_it_runs() {
 }
 
 #[test]
+fn what_serves_says_how_to_connect_and_follows_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tables(dir.path());
+    let path = dir.path().to_str().unwrap();
+    let mut child = command(&["sandbox", path, "--serve"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let said: Vec<String> = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .take_while(|line| !line.starts_with("Ctrl-C"))
+        .collect();
+    assert!(
+        said.iter()
+            .any(|line| line.contains("adbc_driver_flightsql"))
+    );
+    let connect = || -> serde_json::Value {
+        let text = std::fs::read_to_string(dir.path().join(".veilgate/connect.json"));
+        serde_json::from_str(&text.unwrap()).unwrap()
+    };
+    let first = connect();
+    assert!(
+        first["uri"]
+            .as_str()
+            .unwrap()
+            .starts_with("grpc+tls://localhost:")
+    );
+    assert_eq!(first["username"], "analyst");
+    assert!(first["password"].as_str().unwrap().len() >= 20);
+    assert!(Path::new(first["ca"].as_str().unwrap()).is_absolute());
+    let mut told = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut wait_for = |word: &str| {
+        let found = told
+            .by_ref()
+            .map(Result::unwrap)
+            .any(|line| line.contains(word));
+        assert!(found, "nobody said {word}");
+    };
+    // What does not load changes nothing.
+    let policy = dir.path().join("health/policy.toml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, text.replacen("leakage", "leekage", 1)).unwrap();
+    wait_for("what ran goes on");
+    let query = ["query", "--dir", path, "--output", "csv", "--quiet", QUERY];
+    let (code, out, err) = outcome(&query);
+    assert_ne!(
+        code, 0,
+        "the policy on disk is not the one consented with: {out}"
+    );
+    assert!(err.contains("policy"), "{err}");
+    std::fs::write(&policy, text).unwrap();
+    wait_for("started again");
+    let pupils = dir.path().join("schools/pupils.csv");
+    let text = std::fs::read_to_string(&pupils).unwrap();
+    // Person 1000 is no pupil any more.
+    std::fs::write(&pupils, text.replace("1000,0,2020-09-01\n", "")).unwrap();
+    wait_for("started again");
+    let (code, out, err) = outcome(&query);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("north,29,"), "{out}");
+    assert_eq!(connect(), first);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn gateways_do_not_outlive_a_killed_sandbox() {
     let dir = tempfile::tempdir().unwrap();
     write_tables(dir.path());

@@ -12,7 +12,7 @@ mod tour;
 
 use crate::cli::args::{Common, DemoArgs, Format};
 use crate::cli::client::until_signal;
-use crate::cli::{query, runtime, say};
+use crate::cli::{print, query, runtime, say};
 use crate::sandbox::{Folder, Sandbox};
 use std::path::Path;
 use veilgate_federated::error::{Code, Error, Result};
@@ -38,14 +38,20 @@ pub fn run(args: &DemoArgs, common: &Common) -> Result<()> {
         }
         return Ok(());
     }
-    if args.sql.is_none() && common.output != Format::Table {
+    if args.sql.is_none() && !args.serve && common.output != Format::Table {
         return Err(Error::new(
             Code::BadRequest,
             "the tour is for people; with --output, give a query with --sql",
         ));
     }
     let runtime = runtime()?;
-    let outcome = runtime.block_on(until_signal(show(args, common)));
+    // What serves ends by itself, and well, when it is told to.
+    let outcome = runtime.block_on(async {
+        match args.serve {
+            true => show(args, common).await,
+            false => until_signal(show(args, common)).await,
+        }
+    });
     runtime.shutdown_background();
     outcome
 }
@@ -85,6 +91,13 @@ async fn show(args: &DemoArgs, common: &Common) -> Result<()> {
     }
     tell("starting four gateways on this machine");
     let mut sandbox = Sandbox::start(Folder::open(dir)?, Some(&args.analyst), common.quiet).await?;
+    if args.serve {
+        let welcome = crate::sandbox::welcome(&sandbox, dir);
+        print(&format!("{}\n{welcome}\n", sandbox.python()))?;
+        sandbox.serve().await?;
+        tell("ending the gateways");
+        return Ok(());
+    }
     if let Some(sql) = &args.sql {
         let answer = sandbox.ask(sql, common.quiet).await?;
         drop(sandbox);

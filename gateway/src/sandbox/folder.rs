@@ -1,7 +1,9 @@
 //! A sandbox's folder: which departments it has, their starter files, and who is neutral.
 
 use crate::identity::check_department;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::schema::Department;
 use veilgate_federated::{catalog, policy};
@@ -127,6 +129,29 @@ impl Folder {
             }
         }
         Ok(told)
+    }
+
+    /// When each file of a department was changed last, and how long it is.
+    #[must_use]
+    pub fn stamps(&self) -> BTreeMap<PathBuf, (SystemTime, u64)> {
+        fn add(path: &Path, depth: u8, stamps: &mut BTreeMap<PathBuf, (SystemTime, u64)>) {
+            let Ok(metadata) = std::fs::metadata(path) else {
+                return;
+            };
+            if metadata.is_file() {
+                let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                stamps.insert(path.to_owned(), (changed, metadata.len()));
+            } else if depth > 0 {
+                for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+                    if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                        add(&entry.path(), depth - 1, stamps);
+                    }
+                }
+            }
+        }
+        let mut stamps = BTreeMap::new();
+        add(&self.path, 3, &mut stamps);
+        stamps
     }
 
     /// Loads every catalogue and policy, so that a mistake is told before anything starts.

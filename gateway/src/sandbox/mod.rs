@@ -1,6 +1,7 @@
 //! `veilgate sandbox`: a federation on this machine, one process for each department, over the
 //! newcomer's own files.
 
+mod authority;
 pub mod folder;
 pub mod process;
 pub mod state;
@@ -11,9 +12,13 @@ use crate::cli::connect::{Target, Who};
 use crate::cli::{print, query, runtime, say};
 pub use folder::Folder;
 use process::Fleet;
-use state::State;
+use state::{GatewayFiles, State};
 use std::path::Path;
+use std::time::Duration;
 use veilgate_federated::error::{Code, Error, Result};
+
+/// How often the files of a sandbox that serves are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A running sandbox; dropping it ends its gateways.
 #[derive(Debug)]
@@ -43,8 +48,9 @@ impl Sandbox {
         }
         folder.check()?;
         let gateways = state.prepare(&folder, &who)?;
-        let fleet = Fleet::start(gateways).await?;
+        let fleet = Fleet::start(gateways.clone()).await?;
         state.note_pids(&fleet.pids())?;
+        state.write_connect(&gateways, &who)?;
         Ok(Self {
             fleet,
             state,
@@ -68,15 +74,85 @@ impl Sandbox {
         query::ask(&target, sql, quiet).await
     }
 
-    /// Stays until Ctrl-C, SIGTERM, or a gateway ends by itself.
+    /// Stays until Ctrl-C, SIGTERM, or no gateway is left.
     ///
     /// # Errors
-    /// That a gateway ended by itself.
+    /// That no gateway is left.
     pub async fn stay(&mut self) -> Result<()> {
         tokio::select! {
             signal = ended() => signal,
             failure = self.fleet.watch() => failure,
         }
+    }
+
+    /// As [`Sandbox::stay`], and starts the gateways again when a file of a department changes. What does
+    /// not load is told, and what runs goes on.
+    ///
+    /// # Errors
+    /// That no gateway is left, or that they did not start again.
+    pub async fn serve(&mut self) -> Result<()> {
+        let mut running = self.folder.stamps();
+        let mut seen = running.clone();
+        loop {
+            tokio::select! {
+                signal = ended() => return signal,
+                failure = self.fleet.watch() => return failure,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = self.folder.stamps();
+            // Whoever writes has come to an end when nothing changes between two looks.
+            let settled = now == seen;
+            seen = now;
+            if !settled || seen == running {
+                continue;
+            }
+            running.clone_from(&seen);
+            match self.reread() {
+                Ok(gateways) => {
+                    self.fleet.end();
+                    self.fleet = Fleet::start(gateways.clone()).await?;
+                    self.state.note_pids(&self.fleet.pids())?;
+                    self.state.write_connect(&gateways, &self.who)?;
+                    running = self.folder.stamps();
+                    seen.clone_from(&running);
+                    say("a file changed: the gateways started again");
+                }
+                Err(error) => say(&format!("a file changed, and what ran goes on: {error}")),
+            }
+        }
+    }
+
+    /// Reads the folder anew.
+    fn reread(&mut self) -> Result<Vec<GatewayFiles>> {
+        let mut folder = Folder::open(&self.folder.path)?;
+        folder.data_over_grpc = self.folder.data_over_grpc;
+        folder.threads = self.folder.threads;
+        for notice in folder.write_starters()? {
+            say(&notice);
+        }
+        folder.check()?;
+        let gateways = self.state.prepare(&folder, &self.who)?;
+        self.folder = folder;
+        Ok(gateways)
+    }
+
+    /// How Python connects, ready to be pasted.
+    #[must_use]
+    pub fn python(&self) -> String {
+        let path = self.state.dir().join(state::CONNECT);
+        format!(
+            "Python, after `pip install adbc-driver-flightsql pyarrow pandas`:\n\n\
+             import json\n\
+             import adbc_driver_flightsql.dbapi as veilgate\n\
+             to = json.load(open({:?}))\n\
+             options = {{\"username\": to[\"username\"], \"password\": to[\"password\"],\n\
+             \x20          \"adbc.flight.sql.client_option.tls_root_certs\": open(to[\"ca\"]).read()}}\n\
+             with veilgate.connect(to[\"uri\"], db_kwargs=options, autocommit=True) as connection:\n\
+             \x20   with connection.cursor() as cursor:\n\
+             \x20       cursor.execute(\"SELECT table_name, column_name FROM veilgate.catalog\")\n\
+             \x20       print(cursor.fetch_df())\n",
+            path.display().to_string()
+        )
     }
 }
 
@@ -128,8 +204,14 @@ pub fn run(args: &SandboxArgs, common: &Common) -> Result<()> {
             drop(sandbox);
             return query::show(&answer, common);
         }
+        if args.serve {
+            print(&format!("{}\n", sandbox.python()))?;
+        }
         print(&format!("{}\n", welcome(&sandbox, &args.dir)))?;
-        sandbox.stay().await?;
+        match args.serve {
+            true => sandbox.serve().await?,
+            false => sandbox.stay().await?,
+        }
         say("ending the gateways");
         Ok(())
     });
@@ -138,7 +220,7 @@ pub fn run(args: &SandboxArgs, common: &Common) -> Result<()> {
 }
 
 /// How to go on.
-fn welcome(sandbox: &Sandbox, dir: &Path) -> String {
+pub fn welcome(sandbox: &Sandbox, dir: &Path) -> String {
     let dir = dir.display();
     format!(
         "{} gateways run: {}; neutral: {}. You are {}.\n\

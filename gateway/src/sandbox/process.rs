@@ -32,6 +32,8 @@ pub struct Fleet {
 struct Running {
     files: GatewayFiles,
     child: Child,
+    /// It ended by itself, which was told.
+    ended: bool,
 }
 
 impl Fleet {
@@ -49,7 +51,11 @@ impl Fleet {
         };
         for (index, files) in gateways.into_iter().enumerate() {
             let child = spawn(&program, index, &files, &sender)?;
-            fleet.running.push(Running { files, child });
+            fleet.running.push(Running {
+                files,
+                child,
+                ended: false,
+            });
         }
         drop(sender);
         let mut waiting: Vec<usize> = (0..fleet.running.len()).collect();
@@ -97,15 +103,16 @@ impl Fleet {
     /// # Errors
     /// When none is left: why the last one ended.
     pub async fn watch(&mut self) -> Result<()> {
-        let mut ended = vec![false; self.running.len()];
         loop {
-            for (running, ended) in self.running.iter_mut().zip(&mut ended) {
-                if !*ended && let Ok(Some(status)) = running.child.try_wait() {
-                    *ended = true;
+            for running in &mut self.running {
+                if !running.ended
+                    && let Ok(Some(status)) = running.child.try_wait()
+                {
+                    running.ended = true;
                     say(&running.failure(status).message);
                 }
             }
-            if ended.iter().all(|ended| *ended) {
+            if self.running.iter().all(|running| running.ended) {
                 return Err(Error::new(Code::PeerUnavailable, "no gateway is left"));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -113,8 +120,9 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
+impl Fleet {
+    /// Ends all gateways.
+    pub fn end(&mut self) {
         for running in &mut self.running {
             drop(running.child.stdin.take());
         }
@@ -135,6 +143,12 @@ impl Drop for Fleet {
                 }
             }
         }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -7,28 +7,45 @@
 //! .veilgate/federation.toml    addresses and public keys
 //! .veilgate/analyst            who asks when nobody is named: analyst@department
 //! .veilgate/analysts/NAME.pem  the analysts' identities
-//! .veilgate/DEPARTMENT/        identity.pem, gateway.toml, gateway.log, state/
+//! .veilgate/DEPARTMENT/        identity.pem, clients.pem, clients.key, users.toml,
+//!                              gateway.toml, gateway.log, state/
+//! .veilgate/connect.json       how Flight SQL clients connect, once the gateways are ready
+//! .veilgate/password           of the users of its gateways
+//! .veilgate/ca.pem, ca.key      the authority of the certificates that clients are shown
 //! .veilgate/pids               department and process id of every gateway
 //! ```
 
+use super::authority::Authority;
 use super::folder::Folder;
 use crate::cli::connect::{STATE, Target, Who};
 use crate::config::Federation;
 use crate::identity::{Identity, PublicKey};
+use crate::users::{Entry, Role, USERS_FILE};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::schema::Department;
+use zeroize::Zeroizing;
 
 /// The file of a sandbox's folder that declares federated tables.
 pub const FEDERATED_TABLES: &str = "federated_tables.toml";
+
+/// The file that tells Flight SQL clients how to connect.
+pub const CONNECT: &str = "connect.json";
 
 /// The state of one sandbox, locked.
 #[derive(Debug)]
 pub struct State {
     dir: PathBuf,
+    /// Ports by department, the same whenever its gateways start again.
+    ports: RefCell<BTreeMap<Department, u16>>,
     /// Held until the sandbox ends.
     _lock: File,
 }
@@ -38,6 +55,8 @@ pub struct State {
 pub struct GatewayFiles {
     /// Its department.
     pub department: Department,
+    /// Where it listens.
+    pub address: String,
     /// Its configuration.
     pub config: PathBuf,
     /// Its log.
@@ -60,7 +79,11 @@ impl State {
             .open(&path)
             .map_err(|error| unwritable(&path, &error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir, _lock: lock }),
+            Ok(()) => Ok(Self {
+                dir,
+                ports: RefCell::default(),
+                _lock: lock,
+            }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
                 Code::BadRequest,
                 format!(
@@ -79,8 +102,10 @@ impl State {
     /// `BadRequest` or `BadConfig` naming the file that cannot be read or written.
     pub fn prepare(&self, folder: &Folder, who: &Who) -> Result<Vec<GatewayFiles>> {
         let gateways = folder.gateways();
-        let ports = free_ports(gateways.len())?;
+        let ports = self.ports(&gateways)?;
+        let password = self.password()?;
         let analysts = self.analysts(&who.analyst)?;
+        let authority = Authority::open(&self.dir)?;
         let mut federation =
             String::from("# Written by `veilgate sandbox` at every start.\nversion = 1\n");
         let _ = write!(federation, "\n[line]\nlanes = {}\n", folder.threads);
@@ -90,6 +115,10 @@ impl State {
             make_private(&home)?;
             let key = identity(department, &home.join("identity.pem"))?;
             let neutral = folder.neutral.contains(department);
+            authority.certify(&home)?;
+            if !neutral {
+                make_user(&home.join(USERS_FILE), &who.analyst, &password)?;
+            }
             let address = format!("127.0.0.1:{port}");
             let _ = write!(
                 federation,
@@ -106,6 +135,7 @@ impl State {
             )?;
             files.push(GatewayFiles {
                 department: department.clone(),
+                address,
                 config,
                 log: home.join("gateway.log"),
             });
@@ -125,6 +155,50 @@ impl State {
         }
         write(&self.dir.join("analyst"), &format!("{who}\n"))?;
         Ok(files)
+    }
+
+    /// The ports of these gateways.
+    fn ports(&self, gateways: &[Department]) -> Result<Vec<u16>> {
+        let mut known = self.ports.borrow_mut();
+        let fresh: Vec<&Department> = gateways
+            .iter()
+            .filter(|department| !known.contains_key(*department))
+            .collect();
+        let ports = free_ports(fresh.len())?;
+        known.extend(fresh.into_iter().cloned().zip(ports));
+        Ok(gateways.iter().map(|of| known[of]).collect())
+    }
+
+    /// The password of its users, which is made at the first start.
+    fn password(&self) -> Result<Zeroizing<String>> {
+        let path = self.dir.join("password");
+        if let Ok(text) = std::fs::read_to_string(&path) {
+            return Ok(Zeroizing::new(text.trim().to_owned()));
+        }
+        let bytes = Zeroizing::new(crate::identity::random::<15>()?);
+        let password = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
+        write_private(&path, &password)?;
+        Ok(password)
+    }
+
+    /// Writes `connect.json` for Flight SQL clients of the home gateway: `uri`, `username`, `password`,
+    /// and `ca`, the path of the authority's certificate.
+    ///
+    /// # Errors
+    /// `BadRequest` when the file cannot be written.
+    pub fn write_connect(&self, gateways: &[GatewayFiles], who: &Who) -> Result<PathBuf> {
+        let home = gateways.iter().find(|of| of.department == who.department);
+        let home = home.ok_or_else(|| Error::new(Code::Internal, "no home gateway"))?;
+        let password = self.password()?;
+        let connect = serde_json::json!({
+            "uri": format!("grpc+tls://{}", home.address.replace("127.0.0.1", "localhost")),
+            "username": who.analyst,
+            "password": password.as_str(),
+            "ca": self.dir.join("ca.pem"),
+        });
+        let path = self.dir.join(CONNECT);
+        write_private(&path, &Zeroizing::new(format!("{connect:#}\n")))?;
+        Ok(path)
     }
 
     /// The folder itself.
@@ -213,6 +287,13 @@ fn gateway_toml(
     );
     if let Some(data) = data {
         let _ = writeln!(text, "data = {}", path(data));
+        let _ = write!(
+            text,
+            "users = {}\n\n[clients]\ncertificate = {}\nkey = {}\n",
+            path(&home.join(USERS_FILE)),
+            path(&home.join("clients.pem")),
+            path(&home.join("clients.key"))
+        );
         for (name, key) in analysts {
             let _ = write!(
                 text,
@@ -221,6 +302,33 @@ fn gateway_toml(
         }
     }
     text
+}
+
+/// Adds a user to the file of a gateway, unless it has them already.
+fn make_user(path: &Path, name: &str, password: &str) -> Result<()> {
+    crate::users::edit(path, |file| {
+        if file.get(name).is_none() {
+            let password = Some(file.hash(password)?);
+            file.users.push(Entry {
+                name: name.to_owned(),
+                roles: vec![Role::Analyst],
+                password,
+                tokens: Vec::new(),
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Writes a file that only its owner can read, in one step.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let unwritable = |error: std::io::Error| unwritable(path, &error);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(unwritable)?;
+    file.write_all(text.as_bytes()).map_err(unwritable)?;
+    file.persist(path)
+        .map_err(|error| self::unwritable(path, &error.error))?;
+    Ok(())
 }
 
 /// The public key in an identity file, which is made where it is missing.
