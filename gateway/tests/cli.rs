@@ -28,12 +28,13 @@ fn outcome(args: &[&str]) -> (i32, String, String) {
     )
 }
 
-const COMMANDS: [&[&str]; 17] = [
+const COMMANDS: [&[&str]; 18] = [
     &["demo"],
     &["sandbox"],
     &["gateway"],
     &["query"],
     &["explain"],
+    &["shell"],
     &["catalog"],
     &["init"],
     &["config"],

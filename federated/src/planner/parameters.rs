@@ -293,3 +293,105 @@ fn decimal(column: &ArrayRef) -> Result<String> {
         "a floating-point parameter that no decimal of 38 digits holds: bind a decimal",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Float64Array, Int32Array, Int64Array, NullArray, UInt64Array};
+
+    fn text_of(column: ArrayRef) -> Result<String> {
+        literal(&column).map(|literal| literal.to_string())
+    }
+
+    #[test]
+    fn values_become_literals_of_their_own_type() {
+        let decimal = Decimal128Array::from(vec![-12_345]);
+        let decimal = decimal.with_precision_and_scale(9, 2).unwrap();
+        let columns: [(ArrayRef, &str); 10] = [
+            (Arc::new(Int32Array::from(vec![-7])), "-7"),
+            (
+                Arc::new(UInt64Array::from(vec![u64::MAX])),
+                "18446744073709551615",
+            ),
+            (Arc::new(decimal), "CAST('-123.45' AS DECIMAL(9,2))"),
+            (Arc::new(Float64Array::from(vec![0.1])), "0.1"),
+            (
+                Arc::new(Float64Array::from(vec![1e21])),
+                "1000000000000000000000",
+            ),
+            (Arc::new(BooleanArray::from(vec![true])), "true"),
+            (
+                Arc::new(Date32Array::from(vec![19_000])),
+                "CAST('2022-01-08' AS DATE)",
+            ),
+            (
+                Arc::new(TimestampMicrosecondArray::from(vec![1])),
+                "CAST('1970-01-01 00:00:00.000001' AS TIMESTAMP)",
+            ),
+            (
+                Arc::new(StringArray::from(vec!["'; DROP TABLE x; --"])),
+                "'''; DROP TABLE x; --'",
+            ),
+            (
+                Arc::new(StringArray::from(vec![None::<&str>])),
+                "CAST(NULL AS VARCHAR)",
+            ),
+        ];
+        for (column, due) in columns {
+            assert_eq!(text_of(column).unwrap(), due);
+        }
+        for value in [f64::NAN, f64::INFINITY, 1e300, 1e-300] {
+            let error = text_of(Arc::new(Float64Array::from(vec![value]))).unwrap_err();
+            assert_eq!(error.code, Code::TypeMismatch);
+            assert!(!error.message.contains("300"), "{error}");
+        }
+        assert!(text_of(Arc::new(NullArray::new(1))).is_err());
+    }
+
+    #[test]
+    fn values_fit_their_use_or_are_refused_without_being_shown() {
+        let due: SchemaRef = Arc::new(Schema::new(vec![
+            Field::new("$1", DataType::Int64, true),
+            Field::new("$2", DataType::Date32, true),
+        ]));
+        let bound = |a: ArrayRef, b: ArrayRef| {
+            let values = RecordBatch::try_from_iter_with_nullable([("a", a, true), ("b", b, true)]);
+            fitted(&values.unwrap(), &due)
+        };
+        let day: ArrayRef = Arc::new(StringArray::from(vec!["2024-02-29"]));
+        let fits = bound(Arc::new(NullArray::new(1)), Arc::clone(&day)).unwrap();
+        assert_eq!(fits.column(0).data_type(), &DataType::Int64);
+        assert_eq!(fits.column(1).data_type(), &DataType::Date32);
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let wrong: ArrayRef = Arc::new(StringArray::from(vec!["secret"]));
+        for (a, b) in [(&wrong, &day), (&number, &wrong), (&number, &number)] {
+            let error = bound(Arc::clone(a), Arc::clone(b)).unwrap_err();
+            assert_eq!(error.code, Code::TypeMismatch);
+            assert!(!error.message.contains("secret"), "{error}");
+        }
+        let one = RecordBatch::try_from_iter([("a", number)]).unwrap();
+        assert_eq!(fitted(&one, &due).unwrap_err().code, Code::BadRequest);
+    }
+
+    #[test]
+    fn examples_are_of_every_type() {
+        let types = [
+            DataType::Boolean,
+            DataType::Int16,
+            DataType::UInt64,
+            DataType::Float64,
+            DataType::Decimal128(38, 10),
+            DataType::Utf8,
+            DataType::Date32,
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+        ];
+        let fields = types.iter().enumerate();
+        let fields = fields.map(|(at, of)| Field::new(format!("${at}"), of.clone(), true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let made = examples(&schema).unwrap();
+        assert_eq!(made.num_rows(), 1);
+        for column in made.columns() {
+            literal(column).unwrap();
+        }
+    }
+}

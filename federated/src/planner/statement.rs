@@ -69,6 +69,33 @@ fn kind(text: &str) -> Result<Statement> {
     }
 }
 
+/// The whole statements in a text, without their semicolons, and what follows the last of them. A
+/// semicolon in quotes or in a comment ends nothing; comments alone are no statement, but one that is
+/// open still is something.
+#[must_use]
+pub fn split(text: &str) -> (Vec<String>, String) {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location() else {
+        return (Vec::new(), text.to_owned());
+    };
+    let mut statements = Vec::new();
+    let (mut start, mut says) = (0, false);
+    for token in &tokens {
+        match token.token {
+            Token::SemiColon => {
+                let at = offset(text, token);
+                if says {
+                    statements.push(text[start..at].trim().to_owned());
+                }
+                (start, says) = (at + 1, false);
+            }
+            Token::Whitespace(_) => {}
+            _ => says = true,
+        }
+    }
+    let rest = if says { text[start..].trim() } else { "" };
+    (statements, rest.to_owned())
+}
+
 fn query(text: &str) -> Result<Statement> {
     let Ok(query) = Query::parse(text) else {
         return Ok(Statement::Joint);
@@ -230,6 +257,41 @@ mod tests {
             statement("SHOW PURPOSE"),
             Ok(Statement::Show("purpose".to_owned()))
         );
+    }
+
+    #[test]
+    fn statements_end_at_semicolons_outside_of_quotes_and_comments() {
+        for (text, statements, rest) in [
+            ("", &[][..], ""),
+            ("SELECT 1", &[], "SELECT 1"),
+            (
+                " SELECT 1 ;\nSELECT 2; SEL",
+                &["SELECT 1", "SELECT 2"],
+                "SEL",
+            ),
+            ("SELECT 'it''s;' ;", &["SELECT 'it''s;'"], ""),
+            ("SELECT E'it\\'s; x' ;", &["SELECT E'it\\'s; x'"], ""),
+            ("SELECT $$a;b$$;", &["SELECT $$a;b$$"], ""),
+            ("SELECT \"a;b\";x", &["SELECT \"a;b\""], "x"),
+            ("SELECT 1 -- a; b\n;", &["SELECT 1 -- a; b"], ""),
+            (
+                "/* /* ; */ ; */ SELECT 1;",
+                &["/* /* ; */ ; */ SELECT 1"],
+                "",
+            ),
+            (";;-- nothing;\n;", &[], ""),
+            ("SELECT '省;份';", &["SELECT '省;份'"], ""),
+            ("SELECT 'open;", &[], "SELECT 'open;"),
+            // Nothing of an open comment may run.
+            ("/* off:\nSELECT 1;", &[], "/* off:\nSELECT 1;"),
+        ] {
+            let (got, left) = split(text);
+            assert_eq!(
+                (got, left.as_str()),
+                (statements.iter().map(|of| (*of).to_owned()).collect(), rest),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! `veilgate.analyst.v1.Analyst`: what analysts and researchers call at their home gateway.
 
 use super::status;
-use crate::queries::{Desk, Session};
-use crate::session::coordinator::{Answer, Progress};
+use crate::queries::{Desk, Finished, Session, State};
+use crate::session::coordinator::Progress;
 use crate::tls::Connection;
 use arrow::ipc::writer::StreamWriter;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -20,6 +21,9 @@ use wire::query_event::Event;
 pub(crate) struct AnalystService {
     pub(crate) desk: Arc<Desk>,
 }
+
+/// How long nothing new may be told.
+const STEP: Duration = Duration::from_secs(1);
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -59,45 +63,43 @@ impl Analyst for AnalystService {
 
     async fn query(&self, request: Request<wire::QueryRequest>) -> Reply<Self::QueryStream> {
         let session = self.session(&request).await?;
-        session.may_ask().map_err(status)?;
-        let asker = session.asker();
         let sql = request.into_inner().sql;
         let desk = Arc::clone(&self.desk);
         let (sender, receiver) = mpsc::channel(64);
-        let (progress, mut steps) = mpsc::channel(64);
         tokio::spawn(async move {
-            let query = async {
-                let planning = Progress {
-                    phase: "planning".to_owned(),
-                    ..Progress::default()
-                };
-                let _ = progress.try_send(planning);
-                let ready = desk.coordinator.plan(&sql, None).await?;
-                let run = RunId(desk.node.random()?);
-                desk.coordinator.query(&ready, run, &asker, progress).await
+            let tell = |step: Progress| {
+                let event = Event::Progress(wire::Progress {
+                    phase: step.phase,
+                    rows: step.rows,
+                    bytes: step.bytes,
+                    rounds: step.rounds,
+                    detail: step.detail,
+                });
+                // A slow reader misses progress, and slows nothing.
+                let _ = sender.try_send(Ok(event));
             };
-            tokio::pin!(query);
-            loop {
-                tokio::select! {
-                    // The client went away: dropping the query cancels it on all gateways.
-                    () = sender.closed() => return,
-                    Some(step) = steps.recv() => {
-                        let event = Event::Progress(wire::Progress {
-                            phase: step.phase,
-                            rows: step.rows,
-                            bytes: step.bytes,
-                            rounds: step.rounds,
-                            detail: step.detail,
-                        });
-                        // A slow reader misses progress, and slows nothing.
-                        let _ = sender.try_send(Ok(event));
-                    }
-                    outcome = &mut query => {
-                        let _ = sender.send(outcome.and_then(encode).map(Event::Result)).await;
-                        return;
-                    }
+            tell(Progress {
+                phase: "planning".to_owned(),
+                ..Progress::default()
+            });
+            let answered = async {
+                let prepared = desk.prepare(&session, &sql, None).await?;
+                let query = desk.start(&session, &prepared)?;
+                // Whoever goes away cancels it on all gateways.
+                let guard = query.guard();
+                while let State::Running(step) = query.moved(STEP).await {
+                    tell(step);
                 }
-            }
+                let finished = query.finished().await?;
+                guard.disarm();
+                query.forget();
+                encode(query.id, &finished)
+            };
+            let answer = tokio::select! {
+                () = sender.closed() => return,
+                answer = answered => answer,
+            };
+            let _ = sender.send(answer.map(Event::Result)).await;
         });
         let stream = ReceiverStream::new(receiver).map(|event| match event {
             Ok(event) => Ok(wire::QueryEvent { event: Some(event) }),
@@ -142,22 +144,22 @@ impl AnalystService {
     }
 }
 
-fn encode(answer: Answer) -> Result<wire::Result, Error> {
+fn encode(id: RunId, finished: &Finished) -> Result<wire::Result, Error> {
     let internal = |_| Error::new(Code::Internal, "the result does not encode as Arrow IPC");
-    let batch = answer.released.batch();
+    let batch = &finished.rows;
     let mut bytes = Vec::new();
     let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema()).map_err(internal)?;
     writer.write(batch).map_err(internal)?;
     writer.finish().map_err(internal)?;
     drop(writer);
+    let notices = finished.notices.iter().map(|(kind, text)| wire::Notice {
+        kind: kind.clone(),
+        text: text.clone(),
+    });
     Ok(wire::Result {
-        query_id: answer.run.to_string(),
+        query_id: id.to_string(),
         arrow_ipc: bytes,
-        notices: answer
-            .notices
-            .into_iter()
-            .map(|(kind, text)| wire::Notice { kind, text })
-            .collect(),
-        plan_digest: answer.digest.to_vec(),
+        notices: notices.collect(),
+        plan_digest: finished.digest.map(Vec::from).unwrap_or_default(),
     })
 }

@@ -80,6 +80,8 @@ pub enum Command {
     Query(QueryArgs),
     /// Says what a query would send where, and which rules allow it. Runs nothing.
     Explain(QueryArgs),
+    /// Statements typed one after another, with history and completion.
+    Shell(ShellArgs),
     /// Lists the tables and columns that the federation publishes.
     #[command(after_help = "\
 Examples:
@@ -242,6 +244,22 @@ pub struct QueryArgs {
     /// Reads the query from a file; `-` is standard input.
     #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "sql")]
     pub file: Option<PathBuf>,
+    /// Where.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// `veilgate shell`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  veilgate shell --dir DIR
+  veilgate shell --federation federation.toml --identity analyst.pem --as analyst@civil
+  veilgate shell --dir DIR --output csv < script.sql
+
+In a sandbox's folder, --dir can be left out. \\? lists the commands; Ctrl-C cancels a query at every
+gateway, Ctrl-D ends the shell. A script ends at the first statement that fails, with its exit code.")]
+pub struct ShellArgs {
     /// Where.
     #[command(flatten)]
     pub connect: ConnectArgs,

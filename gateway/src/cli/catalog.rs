@@ -32,6 +32,54 @@ pub(super) fn run(args: &ConnectArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
+/// One row for each published table.
+pub(super) fn tables(members: &[Member]) -> Result<Rows> {
+    let (mut names, mut columns, mut most) = (Vec::new(), Vec::new(), Vec::new());
+    let mut descriptions = Vec::new();
+    for catalog in members.iter().filter_map(|member| member.catalog.as_ref()) {
+        for table in &catalog.tables {
+            names.push(format!("{}.{}", catalog.department, table.name));
+            columns.push(i64::try_from(table.columns.len()).unwrap_or(i64::MAX));
+            most.push(i64::try_from(table.max_rows).unwrap_or(i64::MAX));
+            descriptions.push(table.description.clone());
+        }
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("table", Arc::new(StringArray::from(names))),
+        ("columns", Arc::new(Int64Array::from(columns))),
+        ("max_rows", Arc::new(Int64Array::from(most))),
+        ("description", Arc::new(StringArray::from(descriptions))),
+    ];
+    RecordBatch::try_from_iter(columns)
+        .map(Rows::from_batch)
+        .map_err(|_| Error::new(Code::Internal, "the catalogue does not fit its columns"))
+}
+
+/// One row for each column of one table, `department.table`.
+///
+/// # Errors
+/// `UnknownTable` for one that nobody publishes.
+pub(super) fn rows_of(members: &[Member], name: &str) -> Result<Rows> {
+    let mut of = members.to_vec();
+    for member in &mut of {
+        if let Some(catalog) = &mut member.catalog {
+            let department = catalog.department.clone();
+            let full = |table: &str| format!("{department}.{table}");
+            catalog
+                .tables
+                .retain(|table| full(&table.name).eq_ignore_ascii_case(name));
+        }
+    }
+    let found = of.iter().filter_map(|member| member.catalog.as_ref());
+    if found.map(|catalog| catalog.tables.len()).sum::<usize>() == 0 {
+        return Err(Error::new(
+            Code::UnknownTable,
+            "no department publishes a table of this name: \\dt lists them",
+        ));
+    }
+    rows(&of, false)
+}
+
 /// One row for each published column.
 fn rows(members: &[Member], described: bool) -> Result<Rows> {
     let (mut tables, mut names, mut types) = (Vec::new(), Vec::new(), Vec::new());

@@ -43,6 +43,38 @@ pub struct Notice {
     pub text: String,
 }
 
+/// What answers are for, as the ledgers of all departments with a part in them will have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reason {
+    /// The purpose; empty where nothing is said.
+    pub purpose: String,
+    /// The case number; empty where nothing is said.
+    pub case: String,
+}
+
+impl Reason {
+    fn request<T>(&self, message: T) -> Result<tonic::Request<T>> {
+        let mut request = tonic::Request::new(message);
+        for (name, value) in [
+            ("x-veilgate-purpose", &self.purpose),
+            ("x-veilgate-case", &self.case),
+        ] {
+            if value.is_empty() {
+                continue;
+            }
+            let value = tonic::metadata::AsciiMetadataValue::try_from(value.as_bytes());
+            let value = value.map_err(|_| {
+                Error::new(
+                    Code::BadRequest,
+                    "a purpose or case number has printable characters alone",
+                )
+            })?;
+            request.metadata_mut().insert(name, value);
+        }
+        Ok(request)
+    }
+}
+
 /// What one department publishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -101,10 +133,10 @@ impl Client {
     ///
     /// # Errors
     /// What the home gateway answers.
-    pub async fn explain(&mut self, sql: &str) -> Result<wire::ExplainReply> {
-        let request = wire::ExplainRequest {
+    pub async fn explain(&mut self, sql: &str, reason: &Reason) -> Result<wire::ExplainReply> {
+        let request = reason.request(wire::ExplainRequest {
             sql: sql.to_owned(),
-        };
+        })?;
         let reply = self.grpc.explain(request).await;
         let reply = reply.map_err(|status| from_status(&status, &self.department))?;
         Ok(reply.into_inner())
@@ -114,10 +146,15 @@ impl Client {
     ///
     /// # Errors
     /// What the home gateway answers; `PeerMisbehaved` when it ends without an answer.
-    pub async fn query(&mut self, sql: &str, progress: &mut Progress) -> Result<Answer> {
-        let request = wire::QueryRequest {
+    pub async fn query(
+        &mut self,
+        sql: &str,
+        reason: &Reason,
+        progress: &mut Progress,
+    ) -> Result<Answer> {
+        let request = reason.request(wire::QueryRequest {
             sql: sql.to_owned(),
-        };
+        })?;
         let failed = |status: tonic::Status| from_status(&status, &self.department);
         let mut events = self.grpc.query(request).await.map_err(failed)?.into_inner();
         while let Some(event) = events.message().await.map_err(failed)? {

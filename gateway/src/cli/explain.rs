@@ -1,7 +1,7 @@
 //! `veilgate explain`: what a query would send where, and which rules allow it.
 
 use super::args::{Common, Format, QueryArgs};
-use super::client::{Client, until_signal};
+use super::client::{Client, Reason, until_signal};
 use super::connect::Target;
 use super::output::{self, Rows};
 use super::{print, query, runtime};
@@ -23,7 +23,8 @@ pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
 /// # Errors
 /// As [`Client::connect`] and [`Client::explain`].
 pub async fn ask(target: &Target, sql: &str) -> Result<ExplainReply> {
-    Client::connect(target).await?.explain(sql).await
+    let mut client = Client::connect(target).await?;
+    client.explain(sql, &Reason::default()).await
 }
 
 /// A table is the text for people; CSV and Arrow are its rows; JSON is one object with both.

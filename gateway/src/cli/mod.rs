@@ -17,6 +17,7 @@ pub mod output;
 pub mod progress;
 pub mod query;
 pub mod report;
+mod shell;
 mod user;
 
 use args::{AuditCommand, Cli, Command, ConfigCommand};
@@ -49,6 +50,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Gateway(args) => gateway::run(&args),
         Command::Query(args) => query::run(&args, &common),
         Command::Explain(args) => explain::run(&args, &common),
+        Command::Shell(args) => shell::run(&args, &common),
         Command::Catalog(args) => catalog::run(&args, &common),
         Command::Init(args) => init::run(&args),
         Command::Config {

@@ -1,7 +1,7 @@
 //! `veilgate query`: one query, its progress, its rows, its notices.
 
 use super::args::{Common, Format, QueryArgs};
-use super::client::{Answer, Client, until_signal};
+use super::client::{Answer, Client, Reason, until_signal};
 use super::connect::Target;
 use super::output;
 use super::progress::Progress;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
 pub async fn ask(target: &Target, sql: &str, quiet: bool) -> Result<Answer> {
     let mut progress = Progress::start(quiet);
     let mut client = Client::connect(target).await?;
-    client.query(sql, &mut progress).await
+    client.query(sql, &Reason::default(), &mut progress).await
 }
 
 /// Prints the rows to standard output and the notices to standard error.

@@ -100,7 +100,7 @@ fn every_mistake_is_told_with_its_place_and_a_hint() {
         "2:1: unknown field `departement`; did you mean `department`?",
         "3:1: `listen`: must be host:port",
         "4:1: `state` must be text in quotes, not a whole number",
-        "7:1: unknown field `zzz`; known are `analysts`, `data`",
+        "7:1: unknown field `zzz`; known are `analysts`, `clients`, `data`",
         "10:1: unknown field `limits.memory_mb`; did you mean `memory_mib`?",
         "11:1: `limits.max_runs`: must be 1 to 1024",
         "12:1: `limits.run_seconds` must be a whole number, not text",

@@ -18,7 +18,7 @@ mod statement;
 mod views;
 
 pub(crate) use access::Session;
-pub(crate) use query::{Query, State};
+pub(crate) use query::{Finished, Query, State};
 pub(crate) use statement::Prepared;
 
 use crate::node::Node;

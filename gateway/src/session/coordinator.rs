@@ -41,7 +41,6 @@ pub(crate) struct Progress {
 /// A released answer with its origin.
 pub(crate) struct Answer {
     pub(crate) released: Released,
-    pub(crate) run: RunId,
     pub(crate) digest: [u8; 32],
     pub(crate) notices: Vec<(String, String)>,
 }
@@ -138,7 +137,6 @@ impl Coordinator {
             let notices = notices(planned, &released, &replies, &prepared);
             Ok(Answer {
                 released,
-                run,
                 digest: validated.digest(),
                 notices,
             })

@@ -207,20 +207,22 @@ fn the_page_for_analysts_runs_as_it_stands() {
 
 #[test]
 fn clients_of_analysts() {
-    let python = python();
     let dir = tempfile::tempdir().unwrap();
     write_tables(dir.path());
     let sandbox = Sandbox::start(dir.path());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/test_clients.py");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(&sandbox.dir)
-        .args(std::env::var("VEILGATE_CLIENTS").iter())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    println!("{said}");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
+    let binary = env!("CARGO_BIN_EXE_veilgate-under-test");
+    for (script, before) in [("test_clients.py", None), ("test_shell.py", Some(binary))] {
+        let output = Command::new(python())
+            .arg(scripts.join(script))
+            .args(before)
+            .arg(&sandbox.dir)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        println!("{said}");
+    }
     // Nothing that a client says ends a gateway.
     assert_eq!(sandbox.gateways().len(), 3);
 }
