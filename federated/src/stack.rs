@@ -10,16 +10,19 @@ const STACK_BYTES: usize = 256 * 1024 * 1024;
 pub(crate) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new()
-            .name("planner".to_owned())
+            .name("query".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, work);
         match worker {
-            Ok(worker) => worker
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(Code::Internal, "planning ended abnormally"))),
+            Ok(worker) => worker.join().unwrap_or_else(|_| {
+                Err(Error::new(
+                    Code::Internal,
+                    "work on a query ended abnormally",
+                ))
+            }),
             Err(_) => Err(Error::new(
                 Code::LimitExceeded,
-                "no thread could be started for planning",
+                "no thread could be started for a query",
             )),
         }
     })

@@ -9,6 +9,7 @@
 //! | [`config`] | `gateway.toml` and `federation.toml` |
 //! | [`tls`] | mutually authenticated channels with pinned identities |
 //! | [`users`] | who logs in with a password or a token: `users.toml`, sessions |
+//! | `explain` | EXPLAIN as rows |
 //! | `queries` | what analysts ask, whichever way they connect |
 //! | `flight` | Arrow Flight SQL |
 //! | [`ledger`] | the append-only Merkle log, its proofs and their verification |
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod errors;
+mod explain;
 mod flight;
 pub mod identity;
 pub mod ledger;

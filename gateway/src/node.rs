@@ -9,7 +9,7 @@ use crate::config::{Federation, Gateway as FederationEntry, GatewayConfig, Limit
 use crate::flight::FlightService;
 use crate::identity::{self, Identity};
 use crate::ledger::{Leaf, Ledger};
-use crate::queries::Desk;
+use crate::queries::QueryManager;
 use crate::session::coordinator::Coordinator;
 use crate::session::participant::Participant;
 use crate::tls::{DataRegistry, Transport};
@@ -467,11 +467,11 @@ pub async fn run_gateway(
         Some(path) => Some(Users::open(path)?),
         None => None,
     };
-    let desk = Arc::new(Desk::new(Arc::clone(&node), coordinator, users));
-    let flight = FlightServiceServer::new(FlightService::new(Arc::clone(&desk))?)
+    let manager = Arc::new(QueryManager::new(Arc::clone(&node), coordinator, users));
+    let flight = FlightServiceServer::new(FlightService::new(Arc::clone(&manager))?)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let analyst = AnalystServer::new(AnalystService { desk })
+    let analyst = AnalystServer::new(AnalystService { manager })
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     tracing::info!(department = %node.department, %address, "gateway is ready");

@@ -9,7 +9,7 @@ use super::keys::{Joins, KeyClasses, facts};
 use super::order;
 use super::predicate::{Condition, Side};
 use super::rules::{self, Computing, Demands};
-use super::sql::Query;
+use super::text::Query;
 use super::{Planned, Request, Strategy, columns, release, rows};
 use crate::error::{Code, Error, Result};
 use crate::plan::explain::bytes as human_bytes;

@@ -8,7 +8,8 @@ use super::Federation;
 use super::columns::{
     CELL, ColumnId, GROUP, base_column, base_columns, column_expr, reference, split,
 };
-use super::sql::{Query, Typed};
+use super::sql::Typed;
+use super::text::Query;
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
 use arrow::datatypes::DataType;

@@ -6,7 +6,7 @@ use super::conditions::Sorted;
 use super::draft::{Draft, number_form};
 use super::keys::KeyClasses;
 use super::rules::{self, Demands};
-use super::sql::Query;
+use super::text::Query;
 use crate::catalog::Unit;
 use crate::error::{Code, Error, Result};
 use crate::plan::{Cell, ColumnRef, Encoding, ReleasedColumn, ReleasedSource, UnitCount};

@@ -5,7 +5,7 @@ use super::block::{Block, Relation};
 use super::columns::{self, ColumnId};
 use super::order::{self, Equal, Shape};
 use super::predicate::{self, Condition};
-use super::sql::Query;
+use super::text::Query;
 use crate::catalog::{Column, Unit};
 use crate::error::{Code, Error, Result};
 use crate::flow::bounds;

@@ -3,7 +3,8 @@
 //! The engine's own text can quote literals, so none of it passes: only names of tables, columns,
 //! functions and types do.
 
-use super::sql::{Query, Tables};
+use super::sql::Tables;
+use super::text::Query;
 use crate::error::{Code, Error};
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;

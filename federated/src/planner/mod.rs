@@ -5,7 +5,10 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `sql` | parses and types the query against published schemas alone |
+//! | `text` | the query as it was written: parsed, with the places of its words |
+//! | [`statement`] | what kind of statement a text is, and where statements end |
+//! | [`parameters`] | the types and values of a query's parameters |
+//! | `sql` | types the query against published schemas alone |
 //! | `federated` | tables of several departments' rows, as the union of them |
 //! | `diagnose` | the engine's errors as ours: position, near misses, never a literal |
 //! | `block` | the engine's logical plan to one normalised query block |
@@ -51,8 +54,9 @@ mod rows;
 mod rules;
 mod sql;
 pub mod statement;
+mod text;
 
-pub use sql::CATALOG;
+pub use text::CATALOG;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
@@ -176,7 +180,7 @@ fn check_length(sql: &str) -> Result<()> {
 }
 
 fn plan_here(request: &Request<'_>) -> Result<Planned> {
-    let query = sql::Query::parse(request.sql)?.bind(request.parameters)?;
+    let query = text::Query::parse(request.sql)?.bind(request.parameters)?;
     // One block of joins under one guarded aggregate where that is enough: it has thresholds.
     match plan_block(request, &query) {
         Err(error)
@@ -204,7 +208,7 @@ fn counts_nothing(planned: &Planned) -> bool {
     }
 }
 
-fn plan_block(request: &Request<'_>, query: &sql::Query) -> Result<Planned> {
+fn plan_block(request: &Request<'_>, query: &text::Query) -> Result<Planned> {
     let typed = sql::type_query(query, request.federation)?;
     let block = block::normalise(query, &typed, request.federation)?;
     assemble::assemble(request, query, &block)

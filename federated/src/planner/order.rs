@@ -5,7 +5,7 @@
 
 use super::block::Block;
 use super::columns::ColumnId;
-use super::sql::Query;
+use super::text::Query;
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeSet;
 

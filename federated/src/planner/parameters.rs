@@ -4,7 +4,8 @@
 //! that nothing in a value can change what is asked. Everything behind planning sees literals alone.
 
 use super::Federation;
-use super::sql::{self, Query};
+use super::sql;
+use super::text::Query;
 use crate::error::{Code, Error, Result};
 use crate::stack::on_a_deep_stack;
 use arrow::array::{

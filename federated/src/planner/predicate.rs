@@ -6,7 +6,7 @@
 
 use super::block::Block;
 use super::columns;
-use super::sql::Query;
+use super::text::Query;
 use crate::error::{Code, Error, Result};
 use crate::plan::Comparator;
 use crate::schema::ScalarType;

@@ -2,7 +2,8 @@
 
 use super::algebra::{self, Columns, Lowered, Rel};
 use super::rules::{self, Computing};
-use super::sql::{Query, optimised};
+use super::sql::optimised;
+use super::text::Query;
 use super::{Planned, Request};
 use crate::error::{Code, Error, Result};
 use crate::plan::{JointPlan, Operator, Party, Release};

@@ -5,7 +5,7 @@ use super::Request;
 use super::block::Block;
 use super::columns::{self, ColumnId};
 use super::rules;
-use super::sql::Query;
+use super::text::Query;
 use crate::catalog::Column;
 use crate::error::{Denial, Error};
 use crate::policy::{AggregateFunction, Policy, Use};

@@ -1,6 +1,6 @@
 //! What kind of statement a text is, before anything is planned.
 
-use super::sql::Query;
+use super::text::Query;
 use crate::error::{Code, Error, Result};
 use crate::stack::on_a_deep_stack;
 use datafusion::sql::sqlparser::dialect::GenericDialect;

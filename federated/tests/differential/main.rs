@@ -266,6 +266,35 @@ fn stretch(first: u64, step: u64, cases: u64) -> Tally {
     tally
 }
 
+/// All tallies as one, printed; fails with whatever differs.
+fn conclude(tallies: Vec<Tally>) -> Tally {
+    let mut all = Tally::default();
+    for tally in tallies {
+        for (kind, count) in tally.kinds {
+            *all.kinds.entry(kind).or_default() += count;
+        }
+        all.failures.extend(tally.failures);
+        all.judged += tally.judged;
+    }
+    for (kind, count) in &all.kinds {
+        println!("{count:5} {kind}");
+    }
+    if !all.failures.is_empty() {
+        // A line each, so that none is lost; then some in full.
+        for failure in &all.failures {
+            println!("differs: {}", failure.lines().next().unwrap_or_default());
+        }
+        let shown: Vec<_> = all.failures.iter().take(8).map(String::as_str).collect();
+        panic!(
+            "{} of {} differ:\n{}",
+            all.failures.len(),
+            all.judged,
+            shown.join("\n----\n")
+        );
+    }
+    all
+}
+
 #[test]
 fn joint_answers_equal_clear_answers() {
     let cases = setting("VEILGATE_CASES", 500);
@@ -280,27 +309,7 @@ fn joint_answers_equal_clear_answers() {
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    let mut failures = vec![];
-    let mut judged = 0;
-    for tally in tallies {
-        for (kind, count) in tally.kinds {
-            *kinds.entry(kind).or_default() += count;
-        }
-        failures.extend(tally.failures);
-        judged += tally.judged;
-    }
-    for (kind, count) in &kinds {
-        println!("{count:5} {kind}");
-    }
-    if !failures.is_empty() {
-        let shown: Vec<_> = failures.iter().take(5).map(String::as_str).collect();
-        panic!(
-            "{} of {judged} differ:\n{}",
-            failures.len(),
-            shown.join("\n----\n")
-        );
-    }
+    let Tally { kinds, judged, .. } = conclude(tallies);
     assert_eq!(judged, cases, "too many cases were refused");
     if cases >= 500 {
         for kind in ["aligned", "oblivious"] {

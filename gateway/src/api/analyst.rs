@@ -1,7 +1,8 @@
 //! `veilgate.analyst.v1.Analyst`: what analysts and researchers call at their home gateway.
 
 use super::status;
-use crate::queries::{Desk, Finished, Session, State};
+use crate::explain;
+use crate::queries::{Finished, QueryManager, Session, State, unbound};
 use crate::session::coordinator::Progress;
 use crate::tls::Connection;
 use arrow::ipc::writer::StreamWriter;
@@ -19,7 +20,7 @@ use veilgate_proto::analyst::v1::analyst_server::Analyst;
 use wire::query_event::Event;
 
 pub(crate) struct AnalystService {
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) manager: Arc<QueryManager>,
 }
 
 /// How long nothing new may be told.
@@ -33,29 +34,17 @@ impl Analyst for AnalystService {
         let session = self.session(&request).await?;
         session.may_ask().map_err(status)?;
         let sql = request.into_inner().sql;
-        let coordinator = &self.desk.coordinator;
+        let coordinator = &self.manager.coordinator;
         let ready = coordinator.plan(&sql, None).await.map_err(status)?;
+        if !ready.bound {
+            return Err(status(unbound()));
+        }
         let explained = coordinator.explain(&ready, &session.asker()).await;
         let explained = explained.map_err(status)?;
         Ok(Response::new(wire::ExplainReply {
             text: explained.text,
             plan_digest: explained.digest.to_vec(),
-            entries: explained
-                .entries
-                .into_iter()
-                .map(|entry| wire::ExplainEntry {
-                    section: entry.section.name().to_owned(),
-                    item: entry.item,
-                    department: entry.department,
-                    what: entry.what,
-                    form: entry.form,
-                    who_sees: entry.who,
-                    rows: entry.rows,
-                    bytes: entry.bytes,
-                    rounds: entry.rounds,
-                    leaks: entry.leaks,
-                })
-                .collect(),
+            entries: explain::to_wire(explained.entries),
         }))
     }
 
@@ -64,7 +53,7 @@ impl Analyst for AnalystService {
     async fn query(&self, request: Request<wire::QueryRequest>) -> Reply<Self::QueryStream> {
         let session = self.session(&request).await?;
         let sql = request.into_inner().sql;
-        let desk = Arc::clone(&self.desk);
+        let manager = Arc::clone(&self.manager);
         let (sender, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
             let tell = |step: Progress| {
@@ -83,8 +72,8 @@ impl Analyst for AnalystService {
                 ..Progress::default()
             });
             let answered = async {
-                let prepared = desk.prepare(&session, &sql, None).await?;
-                let query = desk.start(&session, &prepared)?;
+                let prepared = manager.prepare(&session, &sql, None).await?;
+                let query = manager.start(&session, &prepared)?;
                 // Whoever goes away cancels it on all gateways.
                 let guard = query.guard();
                 while let State::Running(step) = query.moved(STEP).await {
@@ -110,7 +99,7 @@ impl Analyst for AnalystService {
 
     async fn catalog(&self, request: Request<wire::CatalogRequest>) -> Reply<wire::CatalogReply> {
         self.session(&request).await?;
-        let (federation, missing) = self.desk.coordinator.federation().await;
+        let (federation, missing) = self.manager.coordinator.federation().await;
         let mut catalogs = Vec::new();
         for member in federation.members {
             let json = match &member.catalog {
@@ -139,7 +128,7 @@ impl Analyst for AnalystService {
 impl AnalystService {
     async fn session<T>(&self, request: &Request<T>) -> Result<Session, Status> {
         let connection = request.extensions().get::<Connection>();
-        let session = self.desk.session(request.metadata(), connection);
+        let session = self.manager.session(request.metadata(), connection);
         session.await.map_err(status)
     }
 }

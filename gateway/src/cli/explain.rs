@@ -5,10 +5,7 @@ use super::client::{Client, Reason, until_signal};
 use super::connect::Target;
 use super::output::{self, Rows};
 use super::{print, query, runtime};
-use arrow::array::{ArrayRef, StringArray, UInt64Array};
-use arrow::record_batch::RecordBatch;
-use std::sync::Arc;
-use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::error::Result;
 use veilgate_proto::analyst::v1::{ExplainEntry, ExplainReply};
 
 pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
@@ -40,7 +37,10 @@ fn show(explained: &ExplainReply, format: Format) -> Result<()> {
             });
             print(&format!("{object:#}\n"))
         }
-        Format::Csv | Format::Arrow => output::print(&Rows::from_batch(rows(explained)?), format),
+        Format::Csv | Format::Arrow => {
+            let rows = crate::explain::rows(&explained.entries)?;
+            output::print(&Rows::from_batch(rows), format)
+        }
     }
 }
 
@@ -57,28 +57,4 @@ fn object(entry: &ExplainEntry) -> serde_json::Value {
         "rounds": entry.rounds,
         "leaks": entry.leaks,
     })
-}
-
-/// The entries as a table.
-fn rows(explained: &ExplainReply) -> Result<RecordBatch> {
-    let all = &explained.entries;
-    let text = |of: fn(&ExplainEntry) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(all.iter().map(of)))
-    };
-    let number = |of: fn(&ExplainEntry) -> Option<u64>| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter(all.iter().map(of)))
-    };
-    RecordBatch::try_from_iter([
-        ("section", text(|entry| &entry.section)),
-        ("item", text(|entry| &entry.item)),
-        ("department", text(|entry| &entry.department)),
-        ("what", text(|entry| &entry.what)),
-        ("form", text(|entry| &entry.form)),
-        ("who_sees", text(|entry| &entry.who_sees)),
-        ("rows", number(|entry| entry.rows)),
-        ("bytes", number(|entry| entry.bytes)),
-        ("rounds", number(|entry| entry.rounds)),
-        ("leaks", text(|entry| &entry.leaks)),
-    ])
-    .map_err(|_| Error::new(Code::Internal, "the entries do not fit a table"))
 }

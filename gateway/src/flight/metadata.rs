@@ -1,7 +1,7 @@
 //! Catalogues, schemas, tables, keys and types, as clients ask for them.
 
 use super::internal;
-use crate::queries::Desk;
+use crate::queries::QueryManager;
 use arrow::array::{Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -91,8 +91,8 @@ pub(super) struct Table {
 }
 
 /// All tables that the federation publishes, and the gateway's own.
-pub(super) async fn tables(desk: &Desk) -> Vec<Table> {
-    let (federation, _) = desk.coordinator.federation().await;
+pub(super) async fn tables(manager: &QueryManager) -> Vec<Table> {
+    let (federation, _) = manager.coordinator.federation().await;
     let mut all: Vec<Table> = VIEWS
         .iter()
         .map(|name| Table {

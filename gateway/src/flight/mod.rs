@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `sql` | the commands and actions of Flight SQL, over the desk |
+//! | `sql` | the commands and actions of Flight SQL, over `queries` |
 //! | `poll` | PollFlightInfo: progress of a query that takes long |
 //! | `statements` | prepared statements, and the parameters bound to them |
 //! | `session` | session options, CancelFlightInfo, CloseSession |
@@ -10,7 +10,7 @@
 //! | `stream` | rows as Flight data, in bounded messages |
 //!
 //! Source: the Arrow Flight and Flight SQL protocols of Apache Arrow. Decides nothing: whoever asks, and
-//! what may be asked, is the desk's.
+//! what may be asked, is for `queries` to say.
 
 mod metadata;
 mod poll;
@@ -20,7 +20,7 @@ mod statements;
 mod stream;
 
 use crate::errors;
-use crate::queries::{Desk, Session};
+use crate::queries::{QueryManager, Session};
 use crate::tls::Connection;
 use arrow_flight::flight_service_server::FlightService as Flight;
 use arrow_flight::{
@@ -40,7 +40,7 @@ pub(crate) struct FlightService(Service);
 
 /// What the commands of Flight SQL are answered with.
 struct Service {
-    desk: Arc<Desk>,
+    manager: Arc<QueryManager>,
     statements: Statements,
     info: Info,
 }
@@ -49,13 +49,13 @@ type Reply<T> = Result<Response<T>, Status>;
 type Rows = BoxStream<'static, Result<FlightData, Status>>;
 
 impl FlightService {
-    /// Over a desk.
+    /// Over the queries of a gateway.
     ///
     /// # Errors
     /// `Internal` when what it tells of itself does not encode.
-    pub(crate) fn new(desk: Arc<Desk>) -> Result<Self, Error> {
+    pub(crate) fn new(manager: Arc<QueryManager>) -> Result<Self, Error> {
         Ok(Self(Service {
-            desk,
+            manager,
             statements: Statements::default(),
             info: Info::new()?,
         }))
@@ -66,7 +66,7 @@ impl Service {
     /// Who makes this call.
     async fn session<T>(&self, request: &Request<T>) -> Result<Session, Status> {
         let connection = request.extensions().get::<Connection>();
-        let session = self.desk.session(request.metadata(), connection);
+        let session = self.manager.session(request.metadata(), connection);
         session.await.map_err(status)
     }
 }

@@ -29,7 +29,7 @@ impl Service {
         let descriptor = request.into_inner();
         let query = match handle(&descriptor.cmd) {
             Some(id) => {
-                let query = self.desk.find(&session, id).map_err(status)?;
+                let query = self.manager.find(&session, id).map_err(status)?;
                 query.moved(PATIENCE).await;
                 query
             }
@@ -81,7 +81,7 @@ impl Service {
     ) -> Result<Arc<Query>, Status> {
         let prepared = match command(descriptor)? {
             Command::CommandStatementQuery(CommandStatementQuery { query, .. }) => {
-                let prepared = self.desk.prepare(session, &query, None).await;
+                let prepared = self.manager.prepare(session, &query, None).await;
                 prepared.map_err(status)?
             }
             Command::CommandPreparedStatementQuery(asked) => self
@@ -89,7 +89,7 @@ impl Service {
                 .find(session, &asked.prepared_statement_handle)?,
             _ => return Err(bad("only queries are polled")),
         };
-        self.desk.start(session, &prepared).map_err(status)
+        self.manager.start(session, &prepared).map_err(status)
     }
 
     /// The schema of a statement's answer, without running it.
@@ -100,7 +100,7 @@ impl Service {
         let session = self.session(&request).await?;
         let schema = match command(request.get_ref())? {
             Command::CommandStatementQuery(CommandStatementQuery { query, .. }) => {
-                let prepared = self.desk.prepare(&session, &query, None).await;
+                let prepared = self.manager.prepare(&session, &query, None).await;
                 prepared.map_err(status)?.schema
             }
             Command::CommandPreparedStatementQuery(asked) => {

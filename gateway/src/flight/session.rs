@@ -124,7 +124,7 @@ impl Service {
                 Ok(result(result_of.encode_to_vec()))
             }
             "CloseSession" => {
-                self.desk.close(&session);
+                self.manager.close(&session);
                 Ok(result(CloseSessionResult { status: 1 }.encode_to_vec()))
             }
             _ => Err(unsupported(
@@ -153,7 +153,7 @@ impl Service {
             let refused = match name.as_str() {
                 "catalog" => (text.as_deref() != Some(CATALOG)).then_some(2),
                 _ if session.options().get(&name).is_err() => Some(1),
-                _ => match self.desk.set_option(session, &name, text.as_deref()) {
+                _ => match self.manager.set_option(session, &name, text.as_deref()) {
                     Ok(()) => None,
                     Err(_) => Some(2),
                 },
@@ -178,7 +178,7 @@ impl Service {
                 handle.ok_or_else(|| bad("the FlightInfo is of no query"))?
             }
         };
-        let query = self.desk.find(session, handle).map_err(super::status)?;
+        let query = self.manager.find(session, handle).map_err(super::status)?;
         query.cancel();
         Ok(())
     }

@@ -84,7 +84,7 @@ impl Service {
         prepared: &crate::queries::Prepared,
         descriptor: FlightDescriptor,
     ) -> Reply<FlightInfo> {
-        let query = self.desk.start(session, prepared).map_err(status)?;
+        let query = self.manager.start(session, prepared).map_err(status)?;
         let told = serde_json::json!({"query_id": query.id.to_string()});
         // Some clients show the metadata of this schema, and not that of the rows.
         let id = ("veilgate.query_id".to_owned(), query.id.to_string());
@@ -114,7 +114,7 @@ impl Service {
     async fn update(&self, session: &Session, sql: &str) -> Result<i64, Status> {
         match tokio::task::block_in_place(|| statement(sql)).map_err(status)? {
             Statement::Set { name, value } => {
-                let set = self.desk.set_option(session, &name, value.as_deref());
+                let set = self.manager.set_option(session, &name, value.as_deref());
                 set.map_err(status).map(|()| 0)
             }
             _ => Err(unsupported(
@@ -132,7 +132,7 @@ impl FlightSqlService for Service {
         &self,
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Reply<Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>> {
-        let token = self.desk.handshake(request.metadata()).await;
+        let token = self.manager.handshake(request.metadata()).await;
         let token = token.map_err(status)?;
         let header = MetadataValue::try_from(format!("Bearer {}", token.as_str()));
         let header = header.map_err(|_| internal("a token is no header"))?;
@@ -153,7 +153,7 @@ impl FlightSqlService for Service {
         request: Request<FlightDescriptor>,
     ) -> Reply<FlightInfo> {
         let session = self.session(&request).await?;
-        let prepared = self.desk.prepare(&session, &asked.query, None).await;
+        let prepared = self.manager.prepare(&session, &asked.query, None).await;
         let prepared = prepared.map_err(status)?;
         self.started(&session, &prepared, request.into_inner())
     }
@@ -177,7 +177,7 @@ impl FlightSqlService for Service {
         let session = self.session(&request).await?;
         let id = RunId::from_wire(&ticket.statement_handle);
         let id = id.map_err(|_| bad("the ticket is of no query"))?;
-        let query = self.desk.find(&session, id).map_err(status)?;
+        let query = self.manager.find(&session, id).map_err(status)?;
         self.fetched(query).await
     }
 
@@ -189,7 +189,7 @@ impl FlightSqlService for Service {
         let session = self.session(&request).await?;
         let handle = &asked.prepared_statement_handle;
         let prepared = self.statements.find(&session, handle)?;
-        let query = self.desk.start(&session, &prepared).map_err(status)?;
+        let query = self.manager.start(&session, &prepared).map_err(status)?;
         self.fetched(query).await
     }
 
@@ -199,7 +199,7 @@ impl FlightSqlService for Service {
         request: Request<Action>,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         let session = self.session(&request).await?;
-        let prepared = self.desk.prepare(&session, &asked.query, None).await;
+        let prepared = self.manager.prepare(&session, &asked.query, None).await;
         let prepared = prepared.map_err(status)?;
         let dataset_schema = stream::schema_bytes(&prepared.schema)?;
         let parameter_schema = stream::schema_bytes(&prepared.parameters)?;
@@ -232,7 +232,9 @@ impl FlightSqlService for Service {
         let prepared = self.statements.find(&session, &handle)?;
         let values = parameters(request.into_inner()).await?;
         let values = (values.num_columns() > 0).then_some(values);
-        let bound = self.desk.prepare(&session, &prepared.sql, values.as_ref());
+        let bound = self
+            .manager
+            .prepare(&session, &prepared.sql, values.as_ref());
         let bound = bound.await.map_err(status)?;
         self.statements.bind(&session, &handle, bound)?;
         Ok(DoPutPreparedStatementResult {
@@ -313,7 +315,7 @@ impl FlightSqlService for Service {
         request: Request<Ticket>,
     ) -> Reply<Rows> {
         self.session(&request).await?;
-        let tables = metadata::tables(&self.desk).await;
+        let tables = metadata::tables(&self.manager).await;
         self.given(&request, metadata::schemas(asked, &tables))
             .await
     }
@@ -333,7 +335,7 @@ impl FlightSqlService for Service {
         request: Request<Ticket>,
     ) -> Reply<Rows> {
         self.session(&request).await?;
-        let tables = metadata::tables(&self.desk).await;
+        let tables = metadata::tables(&self.manager).await;
         self.given(&request, metadata::listed(asked, &tables)).await
     }
 
@@ -405,7 +407,7 @@ impl FlightSqlService for Service {
         request: Request<Ticket>,
     ) -> Reply<Rows> {
         self.session(&request).await?;
-        let tables = metadata::tables(&self.desk).await;
+        let tables = metadata::tables(&self.manager).await;
         let rows = metadata::primary_keys(&asked, &tables);
         self.given(&request, rows).await
     }

@@ -4,7 +4,7 @@
 //! token that it was given; or a token of the users file.
 
 use super::options::{Key, Options};
-use super::{Desk, options};
+use super::{QueryManager, options};
 use crate::session::Asker;
 use crate::tls::{Caller, Connection};
 use crate::users::{Role, SESSION_PREFIX, Sessions};
@@ -78,7 +78,7 @@ impl Session {
 /// Name, whether they are an analyst and an auditor, and the token of a login.
 type Guest = (String, bool, bool, Option<Zeroizing<String>>);
 
-impl Desk {
+impl QueryManager {
     /// Who makes a call with this metadata over this connection.
     ///
     /// # Errors

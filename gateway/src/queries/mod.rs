@@ -19,7 +19,7 @@ mod views;
 
 pub(crate) use access::Session;
 pub(crate) use query::{Finished, Query, State};
-pub(crate) use statement::Prepared;
+pub(crate) use statement::{Prepared, unbound};
 
 use crate::node::Node;
 use crate::session::coordinator::Coordinator;
@@ -34,8 +34,8 @@ const REMEMBERED: usize = 1_000;
 /// Queries of one analyst that run at the same time.
 const EACH_ANALYST: usize = 64;
 
-/// Where analysts' statements are taken in.
-pub(crate) struct Desk {
+/// Takes in analysts' statements, and keeps the queries that run for them.
+pub(crate) struct QueryManager {
     pub(crate) node: Arc<Node>,
     pub(crate) coordinator: Arc<Coordinator>,
     logins: Option<Sessions>,
@@ -50,8 +50,8 @@ struct Queries {
     order: VecDeque<RunId>,
 }
 
-impl Desk {
-    /// Opens the desk; with a users file, guests may log in.
+impl QueryManager {
+    /// Without queries yet; with a users file, guests may log in.
     pub(crate) fn new(
         node: Arc<Node>,
         coordinator: Arc<Coordinator>,

@@ -2,7 +2,7 @@
 
 use super::options::Key;
 use super::statement::{Prepared, Work};
-use super::{Desk, Session};
+use super::{QueryManager, Session};
 use crate::session::Asker;
 use crate::session::coordinator::{Answer, Progress};
 use arrow::array::RecordBatch;
@@ -105,17 +105,21 @@ impl Finished {
     }
 }
 
-impl Desk {
+impl QueryManager {
     /// Starts to execute a statement. It ends with the connection of the session, unless it has ended
     /// before; its answer is there for ten minutes.
     ///
     /// # Errors
-    /// `LimitExceeded` when too many run; `BadRequest` for a statement whose parameters are not bound.
+    /// `LimitExceeded` when too many run; `WrongIdentity` without the role; `BadRequest` for a statement whose parameters are not bound.
     pub(crate) fn start(
         self: &Arc<Self>,
         session: &Session,
         prepared: &Prepared,
     ) -> Result<Arc<Query>> {
+        // Roles may have changed since it was prepared.
+        if let Work::Joint(_) | Work::Explain(_) = &prepared.work {
+            session.may_ask()?;
+        }
         let query = Arc::new(Query {
             id: RunId(self.node.random()?),
             asker: session.asker(),
@@ -128,13 +132,13 @@ impl Desk {
             notices: Mutex::default(),
         });
         self.remember(&query)?;
-        let (desk, session) = (Arc::clone(self), session.clone());
+        let (manager, session) = (Arc::clone(self), session.clone());
         let (work, running) = (prepared.work.clone(), Arc::clone(&query));
         tokio::spawn(async move {
             let connection = session.connection.ended.clone();
             let (sender, mut steps) = mpsc::channel(64);
             let outcome = {
-                let execution = desk.execute(&session, &work, &running, sender);
+                let execution = manager.execute(&session, &work, &running, sender);
                 tokio::pin!(execution);
                 loop {
                     tokio::select! {

@@ -1,13 +1,13 @@
 //! A text, checked and planned: what can be executed.
 
-use super::{Desk, Session, options};
+use super::{QueryManager, Session, options};
+use crate::explain;
 use crate::session::coordinator::Ready;
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::local::views;
-use veilgate_federated::plan::explain::Entry;
 use veilgate_federated::planner::parameters;
 use veilgate_federated::planner::statement::{Statement, statement};
 
@@ -56,7 +56,7 @@ impl Prepared {
     }
 }
 
-impl Desk {
+impl QueryManager {
     /// Checks a statement as far as it can be before it runs: its text, its types, and, for a joint query,
     /// the rules of every department with a part in it. Without values for its parameters it is checked
     /// with some of their types.
@@ -80,22 +80,25 @@ impl Desk {
         match kind {
             Statement::Joint => {
                 session.may_ask()?;
-                let (parameters, ready) = self.plan(sql, values).await?;
+                let ready = self.coordinator.plan(sql, values).await?;
                 // Refusals belong here, not to the moment when rows are fetched.
                 self.coordinator.explain(&ready, &session.asker()).await?;
-                let unbound = values.is_none() && !parameters.fields().is_empty();
-                let schema = ready.schema();
-                let work = match unbound {
-                    true => Work::Unbound,
-                    false => Work::Joint(Arc::new(ready)),
+                let (schema, parameters) = (ready.schema(), Arc::clone(&ready.parameters));
+                let work = match ready.bound {
+                    true => Work::Joint(Arc::new(ready)),
+                    false => Work::Unbound,
                 };
                 Ok(made(schema, parameters, work))
             }
             Statement::Explain(query) => {
                 session.may_ask()?;
-                let (parameters, ready) = self.plan(&query, values).await?;
-                let work = Work::Explain(Arc::new(ready));
-                Ok(made(explain_schema(), parameters, work))
+                let ready = self.coordinator.plan(&query, values).await?;
+                let parameters = Arc::clone(&ready.parameters);
+                let work = match ready.bound {
+                    true => Work::Explain(Arc::new(ready)),
+                    false => Work::Unbound,
+                };
+                Ok(made(explain::schema(), parameters, work))
             }
             Statement::Own(query) => {
                 let (views, text) = (self.views(session).await?, query.clone());
@@ -129,23 +132,12 @@ impl Desk {
         }
     }
 
-    async fn plan(&self, sql: &str, values: Option<&RecordBatch>) -> Result<(SchemaRef, Ready)> {
-        let due = self.coordinator.parameters(sql).await?;
-        let values = match (values, due.fields().is_empty()) {
-            (None, true) => None,
-            (None, false) => Some(parameters::examples(&due)?),
-            (Some(values), _) => Some(parameters::fitted(values, &due)?),
-        };
-        let ready = self.coordinator.plan(sql, values.as_ref());
-        Ok((due, ready.await?))
-    }
-
     /// Does what no other gateway has a part in, or only checks.
     pub(super) async fn answer_alone(&self, session: &Session, work: &Work) -> Result<RecordBatch> {
         match work {
             Work::Explain(ready) => {
                 let explained = self.coordinator.explain(ready, &session.asker()).await?;
-                explain_rows(&explained.entries)
+                explain::rows(&explain::to_wire(explained.entries))
             }
             Work::Own { sql, parameters } => {
                 let views = self.views(session).await?;
@@ -167,12 +159,17 @@ impl Desk {
                     .collect::<Result<Vec<_>>>()?;
                 option_rows(&rows)
             }
-            Work::Unbound | Work::Joint(_) => Err(Error::new(
-                Code::BadRequest,
-                "the statement has parameters: bind a value to each",
-            )),
+            Work::Unbound | Work::Joint(_) => Err(unbound()),
         }
     }
+}
+
+/// A statement was to be executed without values for its parameters.
+pub(crate) fn unbound() -> Error {
+    Error::new(
+        Code::BadRequest,
+        "the statement has parameters: bind a value to each",
+    )
 }
 
 async fn blocking<T: Send + 'static>(
@@ -194,45 +191,4 @@ fn option_rows<N: AsRef<str>>(rows: &[(N, String)]) -> Result<RecordBatch> {
     let values = StringArray::from_iter_values(rows.iter().map(|(_, value)| value));
     RecordBatch::try_new(option_schema(), vec![Arc::new(names), Arc::new(values)])
         .map_err(|_| Error::new(Code::Internal, "options do not fit their schema"))
-}
-
-/// Columns of `EXPLAIN`, as of `veilgate explain --output csv`.
-pub(crate) fn explain_schema() -> SchemaRef {
-    let text = |name: &str| Field::new(name, DataType::Utf8, false);
-    let number = |name: &str| Field::new(name, DataType::UInt64, true);
-    Arc::new(Schema::new(vec![
-        text("section"),
-        text("item"),
-        text("department"),
-        text("what"),
-        text("form"),
-        text("who_sees"),
-        number("rows"),
-        number("bytes"),
-        number("rounds"),
-        text("leaks"),
-    ]))
-}
-
-fn explain_rows(all: &[Entry]) -> Result<RecordBatch> {
-    let text = |of: fn(&Entry) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(all.iter().map(of)))
-    };
-    let number = |of: fn(&Entry) -> Option<u64>| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter(all.iter().map(of)))
-    };
-    let columns = vec![
-        text(|entry| entry.section.name()),
-        text(|entry| &entry.item),
-        text(|entry| &entry.department),
-        text(|entry| &entry.what),
-        text(|entry| &entry.form),
-        text(|entry| &entry.who),
-        number(|entry| entry.rows),
-        number(|entry| entry.bytes),
-        number(|entry| entry.rounds),
-        text(|entry| &entry.leaks),
-    ];
-    RecordBatch::try_new(explain_schema(), columns)
-        .map_err(|_| Error::new(Code::Internal, "the entries do not fit a table"))
 }

@@ -3,7 +3,7 @@
 //!
 //! An analyst sees their own queries and what the ledger has of them, an auditor everybody's.
 
-use super::{Desk, Query, Session, State};
+use super::{Query, QueryManager, Session, State};
 use crate::clock::rfc3339;
 use crate::ledger::recent;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
@@ -16,7 +16,7 @@ use veilgate_federated::planner::statement::OWN_SCHEMA;
 /// Leaves that are looked at.
 const NEWEST: u64 = 10_000;
 
-impl Desk {
+impl QueryManager {
     /// The views as this analyst may see them now.
     pub(super) async fn views(&self, session: &Session) -> Result<Views> {
         let remembered = self.remembered(session);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use veilgate_federated::error::{Blame, Code, Error, Result};
 use veilgate_federated::plan::{self, JointPlan, Operator, PublicSize, Validated};
-use veilgate_federated::planner::{self, Federation, Member, Planned};
+use veilgate_federated::planner::{self, Federation, Member, Planned, parameters};
 use veilgate_federated::release::{self, Released};
 use veilgate_federated::run::RunId;
 use veilgate_proto::peer::v1 as wire;
@@ -59,6 +59,10 @@ struct Prepared {
 pub(crate) struct Ready {
     planned: Planned,
     validated: Validated,
+    /// The query's parameters, a column each.
+    pub(crate) parameters: SchemaRef,
+    /// Whether it has a value for each of them, or examples stand in their place.
+    pub(crate) bound: bool,
 }
 
 impl Ready {
@@ -115,7 +119,9 @@ impl Coordinator {
             phase: phase.to_owned(),
             ..Progress::default()
         };
-        let Ready { planned, validated } = ready;
+        let Ready {
+            planned, validated, ..
+        } = ready;
         planner::budget::within(&planned.plan, self.node.limits.budget())?;
         let gateways = self.gateways(planned)?;
         let proposal = proposal(run, validated, asker, false);
@@ -149,31 +155,43 @@ impl Coordinator {
         outcome
     }
 
-    /// Plans a query over what the federation publishes; `parameters` are the values of its own, one row.
-    pub(crate) async fn plan(&self, sql: &str, parameters: Option<&RecordBatch>) -> Result<Ready> {
+    /// Plans a query over what the federation publishes; `values` are those of its parameters, one row.
+    /// Without them it is planned with examples, which cannot be run.
+    pub(crate) async fn plan(&self, sql: &str, values: Option<&RecordBatch>) -> Result<Ready> {
         let (federation, missing) = self.federation().await;
-        let request = planner::Request {
+        tokio::task::block_in_place(|| self.plan_over(&federation, sql, values))
+            .map_err(|error| blame_missing(error, sql, &missing))
+    }
+
+    fn plan_over(
+        &self,
+        federation: &Federation,
+        sql: &str,
+        values: Option<&RecordBatch>,
+    ) -> Result<Ready> {
+        let parameters = parameters::parameters(sql, federation)?;
+        let none = parameters.fields().is_empty();
+        let filled = match values {
+            Some(values) => Some(parameters::fitted(values, &parameters)?),
+            None if none => None,
+            None => Some(parameters::examples(&parameters)?),
+        };
+        let planned = planner::plan(&planner::Request {
             sql,
-            parameters,
+            parameters: filled.as_ref(),
             home: &self.node.department,
-            federation: &federation,
+            federation,
             engine: self.node.engine.clone(),
             line: self.node.federation.line(),
             strategy: None,
-        };
-        let planned = match tokio::task::block_in_place(|| planner::plan(&request)) {
-            Ok(planned) => planned,
-            Err(error) => return Err(blame_missing(error, sql, &missing)),
-        };
+        })?;
         let validated = Validated::from_plan(&planned.plan)?;
-        Ok(Ready { planned, validated })
-    }
-
-    /// The parameters of a query and their types.
-    pub(crate) async fn parameters(&self, sql: &str) -> Result<SchemaRef> {
-        let (federation, missing) = self.federation().await;
-        tokio::task::block_in_place(|| planner::parameters::parameters(sql, &federation))
-            .map_err(|error| blame_missing(error, sql, &missing))
+        Ok(Ready {
+            planned,
+            validated,
+            bound: none || values.is_some(),
+            parameters,
+        })
     }
 
     /// What every gateway publishes, and which gateways could not be asked and why.

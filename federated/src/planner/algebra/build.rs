@@ -14,7 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::bounds;
 use crate::planner::Federation;
 use crate::planner::columns::split;
-use crate::planner::sql::Query;
+use crate::planner::text::Query;
 use crate::schema::ScalarType;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};

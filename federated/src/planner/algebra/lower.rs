@@ -16,7 +16,7 @@ use super::{Rel, SortKey};
 use crate::error::{Code, Error, Result};
 use crate::plan::program::{Expression, OrderKey, Program, Relational, TEXT_CHUNK, Variable};
 use crate::plan::{Encoding, Fragment, FragmentColumn, PublicSize};
-use crate::planner::sql::Query;
+use crate::planner::text::Query;
 use crate::schema::ScalarType;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::logical_expr::Expr;

@@ -4,7 +4,8 @@
 use super::{Columns, Cut, build, cut, eager, fragment, localise};
 use crate::error::Result;
 use crate::local::engine_config;
-use crate::planner::sql::{Query, optimised};
+use crate::planner::sql::optimised;
+use crate::planner::text::Query;
 use crate::planner::{Federation, Member};
 use crate::policy::Leakage;
 use crate::testing::tpch::{self, Split};

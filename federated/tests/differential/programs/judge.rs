@@ -3,10 +3,9 @@
 use super::{Maker, Query};
 use crate::data::{Dice, RandomTable, Shape};
 use crate::oracle::{Oracle, rows};
-use crate::{Tally, departments_of, setting};
+use crate::{Tally, conclude, departments_of, setting};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Float64Type};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use veilgate_federated::catalog::Unit;
 use veilgate_federated::error::{Blame, Code};
@@ -241,27 +240,7 @@ pub fn judge(cases: u64, horizontal: bool, make: Make) {
             .collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    let mut failures = vec![];
-    let mut judged = 0;
-    for tally in tallies {
-        for (kind, count) in tally.kinds {
-            *kinds.entry(kind).or_default() += count;
-        }
-        failures.extend(tally.failures);
-        judged += tally.judged;
-    }
-    for (kind, count) in &kinds {
-        println!("{count:5} {kind}");
-    }
-    if !failures.is_empty() {
-        let shown: Vec<_> = failures.iter().take(8).map(String::as_str).collect();
-        panic!(
-            "{} of {judged} differ:\n{}",
-            failures.len(),
-            shown.join("\n----\n")
-        );
-    }
+    let judged = conclude(tallies).judged;
     if cases >= 500 {
         assert!(judged * 2 > cases, "only {judged} of {cases} were answered");
     }
