@@ -14,6 +14,7 @@ use super::build::{crosses, one};
 use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
 use super::exists::reduced;
 use super::functions::quotient;
+use super::nulls::{AtNulls, at_nulls};
 use super::unions::computing;
 use super::{Aggregate, Block, Function, JoinKind, Rel};
 use crate::error::Result;
@@ -245,9 +246,9 @@ impl<'a> Eager<'a> {
                     )],
                     Some(Box::new(integer(0))),
                 ));
-                Plan::Count(self.products(&indicator)?)
+                Plan::Count(self.products(&indicator, true)?)
             }
-            Function::Sum => Plan::Sum(self.products(&argument)?),
+            Function::Sum => Plan::Sum(self.products(&argument, false)?),
             Function::Avg => {
                 let count = Aggregate {
                     id: aggregate.id,
@@ -255,7 +256,7 @@ impl<'a> Eager<'a> {
                     argument: Some(argument.clone()),
                 };
                 match self.plan(&count, Some(argument.clone()))? {
-                    Plan::Count(counts) => Plan::Average(self.products(&argument)?, counts),
+                    Plan::Count(counts) => Plan::Average(self.products(&argument, false)?, counts),
                     other => other,
                 }
             }
@@ -368,7 +369,9 @@ impl<'a> Eager<'a> {
         let Some(side) = self.side(&used(&argument)) else {
             return Ok(argument);
         };
-        if !matches!(function, Function::Min | Function::Max) || !self.sides[side].groups {
+        let there = !self.sides[side].optional || at_nulls(&argument) == AtNulls::Null;
+        let partial = matches!(function, Function::Min | Function::Max) && self.sides[side].groups;
+        if !partial || !there {
             return Ok(argument);
         }
         let id = self.columns.compute(&argument)?;

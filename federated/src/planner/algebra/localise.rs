@@ -8,6 +8,7 @@ mod windows;
 
 use super::columns::{ColumnId, Columns, substitute, used, used_by};
 use super::keys::classes;
+use super::nulls::strict;
 use super::unions::into_unions;
 use super::{Aggregate, Block, JoinKind, Rel};
 use crate::error::{Code, Error, Result};
@@ -399,56 +400,6 @@ fn computable_below(rel: &Rel, expr: &Expr) -> bool {
             .inputs
             .iter()
             .any(|input| computable_below(input, expr)),
-        _ => false,
-    }
-}
-
-/// Whether an expression is NULL where a column that it looks at is: it may then be computed before an
-/// outer join adds the rows that have none.
-fn strict(expr: &Expr) -> bool {
-    match expr {
-        Expr::Column(_) | Expr::Literal(..) => true,
-        Expr::Alias(alias) => strict(&alias.expr),
-        Expr::Cast(cast) => strict(&cast.expr),
-        Expr::Negative(inner) | Expr::Not(inner) => strict(inner),
-        Expr::Like(like) => strict(&like.expr) && strict(&like.pattern),
-        Expr::Between(of) => strict(&of.expr) && strict(&of.low) && strict(&of.high),
-        Expr::InList(list) => {
-            strict(&list.expr)
-                && list
-                    .list
-                    .iter()
-                    .all(|item| matches!(item, Expr::Literal(of, _) if !of.is_null()))
-        }
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            !matches!(
-                op,
-                Operator::And
-                    | Operator::Or
-                    | Operator::IsDistinctFrom
-                    | Operator::IsNotDistinctFrom
-            ) && strict(left)
-                && strict(right)
-        }
-        Expr::ScalarFunction(call) => {
-            matches!(
-                call.func.name(),
-                "abs"
-                    | "btrim"
-                    | "character_length"
-                    | "date_part"
-                    | "date_trunc"
-                    | "left"
-                    | "lower"
-                    | "ltrim"
-                    | "right"
-                    | "rtrim"
-                    | "starts_with"
-                    | "strpos"
-                    | "substr"
-                    | "upper"
-            ) && call.args.iter().all(strict)
-        }
         _ => false,
     }
 }

@@ -17,6 +17,7 @@ mod functions;
 mod keys;
 mod localise;
 mod lower;
+mod nulls;
 mod ranges;
 #[cfg(test)]
 mod tests;

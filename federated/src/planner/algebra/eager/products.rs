@@ -2,6 +2,7 @@
 
 use super::super::build::one;
 use super::super::columns::used;
+use super::super::nulls::{AtNulls, at_nulls};
 use super::{Eager, binary, integer};
 use crate::error::Result;
 use arrow::datatypes::DataType;
@@ -24,12 +25,15 @@ pub(super) struct Product {
 impl Eager<'_> {
     /// The products that an expression is the sum of: one, computed jointly, where it cannot be taken
     /// apart.
-    pub(super) fn products(&self, expr: &Expr) -> Result<Vec<Product>> {
+    ///
+    /// A side that can be without a row hands over NULL then. `counts`: what is NULL counts as zero, so
+    /// that expressions that are zero there may be computed at such a side too.
+    pub(super) fn products(&self, expr: &Expr, counts: bool) -> Result<Vec<Product>> {
         let whole = vec![Product {
             joint: Some(expr.clone()),
             ..Product::default()
         }];
-        let Some(products) = self.apart(expr)? else {
+        let Some(products) = self.apart(expr, counts)? else {
             return Ok(whole);
         };
         // A NULL in one product would take the others along.
@@ -40,15 +44,12 @@ impl Eager<'_> {
         Ok(products)
     }
 
-    fn apart(&self, expr: &Expr) -> Result<Option<Vec<Product>>> {
+    fn apart(&self, expr: &Expr, counts: bool) -> Result<Option<Vec<Product>>> {
         let of = used(expr);
         if !of.is_empty()
             && let Some(side) = self.side(&of)
         {
-            return Ok(Some(vec![Product {
-                of_side: BTreeMap::from([(side, expr.clone())]),
-                ..Product::default()
-            }]));
+            return Ok(Some(vec![self.of_side(side, expr.clone(), counts)]));
         }
         if of.is_empty() {
             return Ok(Some(vec![Product {
@@ -57,11 +58,11 @@ impl Eager<'_> {
             }]));
         }
         match expr {
-            Expr::Alias(alias) => self.apart(&alias.expr),
+            Expr::Alias(alias) => self.apart(&alias.expr, counts),
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 let joined = match op {
                     Operator::Plus | Operator::Minus | Operator::Multiply => {
-                        self.apart(left)?.zip(self.apart(right)?)
+                        self.apart(left, counts)?.zip(self.apart(right, counts)?)
                     }
                     _ => None,
                 };
@@ -99,7 +100,7 @@ impl Eager<'_> {
                 (DataType::Decimal128(p, s), DataType::Decimal128(to, scale))
                     if s == *scale && p <= *to =>
                 {
-                    self.apart(&of.expr)
+                    self.apart(&of.expr, counts)
                 }
                 _ => Ok(None),
             },
@@ -121,10 +122,7 @@ impl Eager<'_> {
                     Some(Box::new(integer(0))),
                 ));
                 let indicator = match self.side(&used(&indicator)) {
-                    Some(side) => Product {
-                        of_side: BTreeMap::from([(side, indicator)]),
-                        ..Product::default()
-                    },
+                    Some(side) => self.of_side(side, indicator, counts),
                     None => Product {
                         joint: Some(indicator),
                         ..Product::default()
@@ -132,7 +130,7 @@ impl Eager<'_> {
                 };
                 // A product that is NULL where the condition fails would be left out of the sum, as
                 // zero is.
-                Ok(self.apart(then)?.map(|products| {
+                Ok(self.apart(then, counts)?.map(|products| {
                     products
                         .into_iter()
                         .map(|product| times(product, indicator.clone()))
@@ -140,6 +138,27 @@ impl Eager<'_> {
                 }))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// A factor over the columns of one side: computed there, unless the side can be without a row and the
+    /// factor is something all the same.
+    fn of_side(&self, side: usize, factor: Expr, counts: bool) -> Product {
+        let there = !self.sides[side].optional
+            || match at_nulls(&factor) {
+                AtNulls::Null => true,
+                AtNulls::Nothing => counts,
+                AtNulls::Other => false,
+            };
+        match there {
+            true => Product {
+                of_side: BTreeMap::from([(side, factor)]),
+                ..Product::default()
+            },
+            false => Product {
+                joint: Some(factor),
+                ..Product::default()
+            },
         }
     }
 }
