@@ -1,11 +1,10 @@
 //! Queries over tables in memory, in the clear: what benchmarks and tests compare with.
 
-use super::engine_config;
+use super::clear_session;
 use crate::error::{Code, Error, Result};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 /// The rows of a query over tables in the clear, by the engine alone.
@@ -17,7 +16,7 @@ pub fn clear(sql: &str, tables: &[(String, RecordBatch)]) -> Result<RecordBatch>
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     let runtime = runtime.map_err(|_| Error::new(Code::Internal, "no runtime"))?;
     runtime.block_on(async {
-        let context = SessionContext::new_with_config(engine_config());
+        let context = clear_session();
         for (name, batch) in tables {
             let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]);
             context

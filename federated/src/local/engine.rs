@@ -153,6 +153,17 @@ pub(crate) fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
         .map_err(|error| super::sanitise::engine_error(&error))
 }
 
+/// A session without tables and without limits, over data in the clear: an oracle's.
+#[must_use]
+pub fn clear_session() -> SessionContext {
+    let state = SessionStateBuilder::new()
+        .with_config(engine_config())
+        .with_default_features()
+        .with_physical_optimizer_rules(super::pushdown::rules())
+        .build();
+    SessionContext::new_with_state(state)
+}
+
 /// A session without tables.
 pub(crate) fn session(memory_bytes: usize) -> Result<SessionContext> {
     let config = engine_config();
@@ -161,6 +172,7 @@ pub(crate) fn session(memory_bytes: usize) -> Result<SessionContext> {
         .with_config(config)
         .with_runtime_env(runtime(memory_bytes)?)
         .with_default_features()
+        .with_physical_optimizer_rules(super::pushdown::rules())
         .build();
     let context = SessionContext::new_with_state(state);
     context.register_udf(super::truncate::date_trunc());

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`engine`] | the one configuration of the query engine, and its hash |
+//! | `pushdown` | the engine's filter pushdown, where it is right |
 //! | [`sanitise`] | the engine's errors, without the values that they quote |
 //! | `fragment` | runs the SQL of a fragment over the department's catalogue |
 //! | `source` | scans of Parquet and CSV files as the catalogue describes them |
@@ -27,6 +28,7 @@ pub mod finish;
 mod fragment;
 pub(crate) mod functions;
 pub mod lineage;
+mod pushdown;
 pub mod sanitise;
 mod source;
 pub(crate) mod truncate;
@@ -35,6 +37,6 @@ pub mod views;
 
 #[cfg(feature = "tpch")]
 pub use clear::clear;
-pub use engine::{assert_engine, engine, engine_config};
+pub use engine::{assert_engine, clear_session, engine, engine_config};
 pub use fragment::{DataFusionEngine, LocalEngine};
 pub(crate) use source::files as source_files;

@@ -28,7 +28,7 @@ pub(super) fn plan_program(request: &Request<'_>, query: &Query, reason: Error) 
     let lowered = algebra::lower(
         query,
         cut,
-        &columns,
+        &mut columns,
         &built.output,
         &typed.output,
         &declared,

@@ -10,7 +10,7 @@ use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use std::sync::Arc;
-use veilgate_federated::local::engine_config;
+use veilgate_federated::local::clear_session;
 
 pub struct Oracle {
     context: SessionContext,
@@ -30,7 +30,7 @@ pub struct Expected {
 
 impl Oracle {
     pub fn new(tables: &[RandomTable]) -> Self {
-        let context = SessionContext::new_with_config(engine_config());
+        let context = clear_session();
         let catalog = context.catalog("datafusion").unwrap();
         for table in tables {
             let schema = MemorySchemaProvider::new();

@@ -8,7 +8,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use veilgate_federated::local::engine_config;
+use veilgate_federated::local::clear_session;
 use veilgate_federated::plan::{
     Cell, ColumnRef, Comparator, Encoding, JointPlan, Operator, Predicate, ReleasedSource,
     UnitCount,
@@ -30,7 +30,7 @@ pub(crate) fn run(sql: &str, tables: &[(String, RecordBatch)]) -> (Rows, Arc<Sch
         .build()
         .unwrap();
     runtime.block_on(async {
-        let context = SessionContext::new_with_config(engine_config());
+        let context = clear_session();
         for (name, batch) in tables {
             if let Some((department, _)) = name.split_once('.') {
                 let _ = context

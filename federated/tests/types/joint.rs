@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 use veilgate_federated::catalog::{Column, Format, Table, Unit};
 use veilgate_federated::error::Code;
-use veilgate_federated::local::engine_config;
+use veilgate_federated::local::clear_session;
 use veilgate_federated::plan::Operator;
 use veilgate_federated::plan::explain::explain;
 use veilgate_federated::policy::{AggregateFunction, Leakage, Rule, Use};
@@ -35,7 +35,7 @@ type Given = (&'static str, Vec<(Column, ArrayRef, ArrayRef)>);
 
 fn world(given: Vec<Given>, leakage: Leakage) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let clear = SessionContext::new_with_config(engine_config());
+    let clear = clear_session();
     let mut departments = vec![Department::neutral("bureau")];
     let seats = vec![["bureau", "customs", "tax"].map(str::to_owned)];
     for (name, columns) in given {

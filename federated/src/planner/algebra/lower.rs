@@ -19,7 +19,7 @@ use crate::plan::{Encoding, Fragment, FragmentColumn, PublicSize};
 use crate::planner::text::Query;
 use crate::schema::ScalarType;
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, lit};
 use std::collections::{BTreeMap, BTreeSet};
 
 use numbers::{defined, renumbered};
@@ -46,13 +46,25 @@ pub(in crate::planner) struct Lowered {
 pub(in crate::planner) fn lower(
     query: &Query,
     cut: super::Cut,
-    columns: &Columns,
+    columns: &mut Columns,
     output: &[ColumnId],
     names: &[(String, DataType, bool)],
     declared: &dyn Fn(&str) -> bool,
 ) -> Result<Lowered> {
+    let (rel, mut release) = release::peel(cut.rel, output, columns)?;
+    let rel = match release.opened.is_empty() {
+        // The result is made of constants: that its rows are there is what is opened.
+        true => {
+            let there = lit(1_i64);
+            let id = columns.compute(&there)?;
+            release.opened.push(id);
+            rel.computing(vec![(id, there)])
+        }
+        false => rel,
+    };
+    let columns = &*columns;
     let mut pairs = Vec::new();
-    equal(&cut.rel, &mut pairs);
+    equal(&rel, &mut pairs);
     let rows = cut
         .parts
         .iter()
@@ -73,7 +85,6 @@ pub(in crate::planner) fn lower(
         equal: super::keys::classes(&pairs),
         tag_bits,
     };
-    let (rel, release) = release::peel(cut.rel, output, columns)?;
     let relation = lower.rel(&rel)?;
     let mut opened = Vec::new();
     for id in &release.opened {
@@ -216,7 +227,8 @@ impl Lower<'_> {
                 false => Encoding::Ring64,
             });
         }
-        let fits = |most: u128| 129 - most.leading_zeros();
+        // Also what is always zero has a sign and a digit.
+        let fits = |most: u128| (129 - most.leading_zeros()).max(2);
         Ok(match &info.data_type {
             DataType::Boolean => Encoding::Bits(1),
             DataType::Date32 => Encoding::Bits(32),

@@ -3,7 +3,7 @@
 
 use super::{Columns, Cut, build, cut, eager, fragment, localise};
 use crate::error::Result;
-use crate::local::engine_config;
+use crate::local::clear_session;
 use crate::planner::sql::optimised;
 use crate::planner::text::Query;
 use crate::planner::{Federation, Member};
@@ -13,7 +13,6 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::DataType;
 use datafusion::datasource::MemTable;
-use datafusion::prelude::SessionContext;
 use std::sync::Arc;
 
 fn run(sql: &str, tables: &[(String, RecordBatch)]) -> RecordBatch {
@@ -21,7 +20,7 @@ fn run(sql: &str, tables: &[(String, RecordBatch)]) -> RecordBatch {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let context = SessionContext::new_with_config(engine_config());
+        let context = clear_session();
         context.register_udf(crate::local::functions::average());
         for (name, batch) in tables {
             let table = MemTable::try_new(batch.schema(), vec![vec![batch.clone()]]).unwrap();
