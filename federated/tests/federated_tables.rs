@@ -50,6 +50,8 @@ fn department(name: &str, columns: Vec<Column>, rows: Rows<'_>, leakage: Leakage
         k: 1,
         leakage,
         recipients: vec![],
+        purposes: Vec::new(),
+        case: false,
     });
     Department {
         name: name.to_owned(),

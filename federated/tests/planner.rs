@@ -12,7 +12,7 @@ use veilgate_federated::error::Error;
 use veilgate_federated::flow::{Me, check};
 use veilgate_federated::plan::{Line, Validated};
 use veilgate_federated::planner::{Federation, Planned, Request, Strategy, plan};
-use veilgate_federated::policy::Leakage;
+use veilgate_federated::policy::{Leakage, Reason};
 
 fn plan_with(
     federation: &Federation,
@@ -98,6 +98,7 @@ fn every_plan_is_valid_and_permitted() {
                         policy: member.policy.as_ref(),
                         engine: &engine(),
                         home: "civil",
+                        reason: Reason::default(),
                     };
                     if planned.plan.party(&member.department).is_none() {
                         continue;

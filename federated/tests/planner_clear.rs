@@ -20,7 +20,7 @@ use veilgate_federated::error::Code;
 use veilgate_federated::flow::{Me, check};
 use veilgate_federated::plan::{Engine, Line, Operator, Validated};
 use veilgate_federated::planner::{Federation, Member, Request, Strategy, plan};
-use veilgate_federated::policy::{Leakage, Level, Policy, Rule, Use};
+use veilgate_federated::policy::{Leakage, Level, Policy, Reason, Rule, Use};
 use veilgate_federated::schema::ScalarType;
 
 /// SplitMix64.
@@ -145,6 +145,8 @@ fn world(random: &mut Random) -> World {
                 k: 1,
                 leakage,
                 recipients: Vec::new(),
+                purposes: Vec::new(),
+                case: false,
             })
             .collect();
         let sets = [
@@ -527,6 +529,7 @@ fn plans_mean_what_the_query_means() {
                 policy: member.policy.as_ref(),
                 engine: &made.plan.engine,
                 home: "alpha",
+                reason: Reason::default(),
             };
             if made.plan.party(&member.department).is_some() {
                 check(&validated, &me)

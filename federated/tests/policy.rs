@@ -18,7 +18,7 @@ allow = [{ use = "filter", k = 10 }]
 level = "L3"
 allow = [
   { use = "aggregate", functions = ["sum", "avg"], k = 10, recipients = ["civil"] },
-  { use = "aggregate", functions = ["sum"], k = 20 },
+  { use = "aggregate", functions = ["sum"], k = 20, purposes = ["fraud inquiry"], case = true },
 ]
 "#;
 
@@ -59,6 +59,9 @@ fn a_policy_is_read() {
     assert_eq!(sum.permits, Use::Aggregate(AggregateFunction::Sum));
     assert_eq!((sum.k, sum.leakage), (10, Leakage::None));
     assert_eq!(sum.recipients, ["civil"]);
+    assert!(sum.purposes.is_empty() && !sum.case);
+    assert_eq!(policy.rules[3].purposes, ["fraud inquiry"]);
+    assert!(policy.rules[3].case);
     assert_eq!(policy.level("income", "taxable_income"), Level::L3);
     assert_eq!(policy.level("income", "person_id"), Level::L2);
     assert_eq!(policy.level("other", "x"), Level::L4);
@@ -98,7 +101,12 @@ fn mistakes_are_explained_with_their_place() {
         (
             "k = 20",
             "kk = 20",
-            "policy.toml, line 14, column 45: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`; did you mean `k`?",
+            "policy.toml, line 14, column 45: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`, `purposes`, `case`; did you mean `k`?",
+        ),
+        (
+            "[\"fraud inquiry\"]",
+            "[\" \"]",
+            "policy.toml, line 14, column 65: a purpose has 1 to 200 characters, all of them printable",
         ),
         (
             "\"filter\"",

@@ -193,7 +193,7 @@ impl Identity {
     fn from_key(name: &str, key: SigningKey) -> Result<Self> {
         check_name(name).map_err(|what| Error::new(Code::BadConfig, what))?;
         let public = PublicKey(key.verifying_key().to_bytes());
-        let certificate = self_signed(name, &key)?;
+        let certificate = self_signed(name, &key)?.der().clone();
         Ok(Self {
             name: name.to_owned(),
             key,
@@ -233,6 +233,14 @@ impl Identity {
         self.certificate.clone()
     }
 
+    /// The same in PEM, for tools that show it to a gateway themselves.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be made.
+    pub fn certificate_pem(&self) -> Result<String> {
+        Ok(self_signed(&self.name, &self.key)?.pem())
+    }
+
     /// The private key for TLS.
     ///
     /// # Errors
@@ -260,7 +268,7 @@ fn pkcs8(key: &SigningKey) -> Result<PrivatePkcs8KeyDer<'static>> {
 }
 
 /// Names and dates in the certificate are for people who look at a capture; nobody checks them.
-fn self_signed(name: &str, key: &SigningKey) -> Result<CertificateDer<'static>> {
+fn self_signed(name: &str, key: &SigningKey) -> Result<rcgen::Certificate> {
     let internal = |_: rcgen::Error| Error::new(Code::Internal, "a certificate cannot be made");
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8(key)?, &rcgen::PKCS_ED25519)
         .map_err(internal)?;
@@ -268,8 +276,7 @@ fn self_signed(name: &str, key: &SigningKey) -> Result<CertificateDer<'static>> 
     let mut subject = rcgen::DistinguishedName::new();
     subject.push(rcgen::DnType::CommonName, format!("veilgate {name}"));
     parameters.distinguished_name = subject;
-    let certificate = parameters.self_signed(&pair).map_err(internal)?;
-    Ok(certificate.der().clone())
+    parameters.self_signed(&pair).map_err(internal)
 }
 
 /// Checks the name of a department or analyst: it starts with a lower-case letter and goes on with

@@ -9,7 +9,7 @@ use crate::config::{Federation, Gateway as FederationEntry, GatewayConfig, Limit
 use crate::flight::FlightService;
 use crate::identity::{self, Identity};
 use crate::ledger::{Leaf, Ledger};
-use crate::queries::QueryManager;
+use crate::queries::{Kept, QueryManager};
 use crate::session::coordinator::Coordinator;
 use crate::session::participant::Participant;
 use crate::tls::{DataRegistry, Transport};
@@ -22,14 +22,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use veilgate_federated::catalog::{self, Published};
 use veilgate_federated::error::{Code, Denial, Error, Result};
 use veilgate_federated::flow::{Me, Permitted};
 use veilgate_federated::local::{self, DataFusionEngine, LocalEngine};
 use veilgate_federated::plan::Engine;
 use veilgate_federated::planner::Member;
-use veilgate_federated::policy::{self, Policy};
+use veilgate_federated::policy::{self, Policy, Reason};
 use veilgate_federated::run::{RunId, Signer, Verifier, Versions};
+use veilgate_proto::analyst::v1::DESCRIPTORS;
 use veilgate_proto::analyst::v1::analyst_server::AnalystServer;
 use veilgate_proto::peer::v1 as wire;
 use veilgate_proto::peer::v1::peer_client::PeerClient;
@@ -125,13 +127,14 @@ impl Node {
     }
 
     /// What the flow check needs to know of this gateway.
-    pub(crate) fn me<'a>(&'a self, home: &'a str) -> Me<'a> {
+    pub(crate) fn me<'a>(&'a self, home: &'a str, reason: Reason<'a>) -> Me<'a> {
         Me {
             department: &self.department,
             catalog: self.data.as_ref().map(|data| &data.published),
             policy: self.data.as_ref().map(|data| &data.policy),
             engine: &self.engine,
             home,
+            reason,
         }
     }
 
@@ -467,13 +470,17 @@ pub async fn run_gateway(
         Some(path) => Some(Users::open(path)?),
         None => None,
     };
-    let manager = Arc::new(QueryManager::new(Arc::clone(&node), coordinator, users));
+    let kept = Kept::open(&config.state, node.limits.results)?;
+    let manager = QueryManager::new(Arc::clone(&node), coordinator, kept, users);
+    let manager = Arc::new(manager);
     let flight = FlightServiceServer::new(FlightService::new(Arc::clone(&manager))?)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let analyst = AnalystServer::new(AnalystService { manager })
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let analyst = AnalystServer::new(AnalystService {
+        manager: Arc::clone(&manager),
+    })
+    .max_decoding_message_size(MAX_MESSAGE)
+    .max_encoding_message_size(MAX_MESSAGE);
     tracing::info!(department = %node.department, %address, "gateway is ready");
     // Whoever started this gateway may no longer care.
     let _ = ready.send(address);
@@ -486,13 +493,29 @@ pub async fn run_gateway(
         .add_service(peer)
         .add_service(analyst)
         .add_service(flight)
+        .add_optional_service(reflection(&config)?)
         .serve_with_incoming(incoming);
     tokio::select! {
         served = serving => {
             served.map_err(|_| Error::new(Code::Internal, "the listener failed"))
         }
         () = sweeper.sweep() => Err(Error::new(Code::Internal, "runs are no longer watched")),
+        () = manager.sweep() => Err(Error::new(Code::Internal, "results are no longer watched")),
     }
+}
+
+/// What tells clients of the services of analysts, where the configuration says so.
+fn reflection(
+    config: &GatewayConfig,
+) -> Result<Option<ServerReflectionServer<impl ServerReflection>>> {
+    if !config.reflection {
+        return Ok(None);
+    }
+    let made = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .build_v1();
+    made.map(Some)
+        .map_err(|_| Error::new(Code::Internal, "the services cannot be described"))
 }
 
 /// Ends every run when the gateway stops.

@@ -18,5 +18,8 @@ pub mod peer {
 pub mod analyst {
     pub mod v1 {
         tonic::include_proto!("veilgate.analyst.v1");
+
+        /// Its descriptors, for server reflection.
+        pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/analyst.bin"));
     }
 }

@@ -206,6 +206,19 @@ class Adbc(unittest.TestCase):
             cursor.execute("SHOW purpose")
             self.assertEqual(cursor.fetchall(), [("purpose", "")])
 
+    def test_a_rule_that_asks_for_purpose_and_case(self):
+        sql = "SELECT p.street FROM alpha.people p WHERE p.id = 7"
+        for said in ["RESET purpose", "SET purpose = 'inquiries'", "SET purpose = 'census'"]:
+            self.rows(said)
+            with self.assertRaises(adbc_driver_manager.ProgrammingError) as refused:
+                self.cursor.adbc_prepare(sql)
+            text = str(refused.exception)
+            self.assertIn("[policy-denied]", text)
+            self.assertIn("a case number", text)
+            self.assertEqual("`inquiry` or `census`" in text, "'census'" not in said, text)
+        self.rows("SET case = '2026-18'")
+        self.assertEqual(self.rows(sql), [("street7",)])
+
     def test_purpose_as_a_header(self):
         header = "adbc.flight.sql.rpc.call_header.x-veilgate-purpose"
         with connect(**{header: "said in a header"}) as other, other.cursor() as cursor:

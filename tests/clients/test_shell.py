@@ -1,6 +1,6 @@
 """Drives `veilgate shell` through a pseudo-terminal.
 
-Run as `python test_shell.py BINARY DIR` where DIR is the folder of a running sandbox with the tables of
+Run as `python test_shell.py DIR`, with the binary in `VEILGATE`, where DIR is the folder of a running sandbox with the tables of
 `main.rs` beside the Rust test that starts it.
 """
 
@@ -20,7 +20,7 @@ import time
 import unittest
 
 DIR = pathlib.Path(sys.argv.pop())
-BINARY = sys.argv.pop()
+BINARY = os.environ["VEILGATE"]
 
 JOINED = """SELECT p.ward, COUNT(*) AS people FROM alpha.people p
 JOIN beta.incomes i ON p.id = i.id

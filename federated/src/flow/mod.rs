@@ -29,7 +29,7 @@ pub use rules::row_output_denial;
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
 use crate::plan::{Engine, JointPlan, Operator, PartyIndex, Validated};
-use crate::policy::{Level, Policy};
+use crate::policy::{Level, Policy, Reason};
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
@@ -46,6 +46,8 @@ pub struct Me<'a> {
     pub engine: &'a Engine,
     /// The department of the analyst who asks.
     pub home: &'a str,
+    /// What the answer is for.
+    pub reason: Reason<'a>,
 }
 
 /// A plan that this gateway's own check permits. Only [`check`] makes one.

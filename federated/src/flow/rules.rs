@@ -33,10 +33,6 @@ pub fn rules_for<'a>(policy: &'a Policy, table: &str, column: &str, what: &Use) 
     if own.is_empty() { named("*") } else { own }
 }
 
-fn receives(rule: &Rule, home: &str) -> bool {
-    rule.recipients.is_empty() || rule.recipients.iter().any(|name| name == home)
-}
-
 /// Looks for a rule for every use. `sizes` says whether the plan shows padded sizes.
 pub(super) fn decide(
     asked: &BTreeSet<Asked>,
@@ -66,10 +62,15 @@ pub(super) fn decide(
         let for_home: Vec<&Rule> = candidates
             .iter()
             .copied()
-            .filter(|rule| receives(rule, me.home))
+            .filter(|rule| rule.receives(me.home))
+            .collect();
+        let stated: Vec<&Rule> = for_home
+            .iter()
+            .copied()
+            .filter(|rule| rule.unsaid(me.reason).is_none())
             .collect();
         let leakage_fits = |rule: &&Rule| !sizes || rule.leakage == Leakage::Sizes;
-        let permits = for_home
+        let permits = stated
             .iter()
             .copied()
             .filter(leakage_fits)
@@ -90,7 +91,13 @@ pub(super) fn decide(
             used.entry(rule.name.clone())
                 .or_default()
                 .insert(of.what.to_string());
-        } else if let Some(rule) = for_home.first() {
+        } else if let Some((rule, unsaid)) = unstated(&stated, &for_home, me) {
+            refused.push(deny(
+                rule.name.clone(),
+                format!("{} of {column} without {unsaid}", of.what),
+                format!("{} with {unsaid}, stated before the query", of.what),
+            ));
+        } else if let Some(rule) = stated.first() {
             let rule = if leakage_fits(rule) {
                 format!("{column}: level {}", level.name())
             } else {
@@ -155,10 +162,20 @@ fn rows_alone(
         asked: format!("a count of the rows of {}.{table}", me.department),
         alternative,
     };
-    if !of_table.iter().any(|rule| receives(rule, me.home)) {
+    if !of_table.iter().any(|rule| rule.receives(me.home)) {
         denials.push(deny(
             format!("{}.{table}: no rule for {}", me.department, me.home),
             "nothing: the table has no rule for this department's analysts".to_owned(),
+        ));
+        return;
+    }
+    let mut unstated = of_table
+        .iter()
+        .filter_map(|rule| Some((rule, rule.unsaid(me.reason)?)));
+    if let Some((rule, unsaid)) = unstated.next() {
+        denials.push(deny(
+            rule.name.clone(),
+            format!("the same with {unsaid}, stated before the query"),
         ));
         return;
     }
@@ -178,6 +195,16 @@ fn rows_alone(
     used.entry(format!("{}.{table}: every rule", me.department))
         .or_default()
         .insert("count of rows".to_owned());
+}
+
+/// The rule that would permit a use if more were said, and what; none where one permits it as it is.
+fn unstated<'r>(
+    stated: &[&'r Rule],
+    for_home: &[&'r Rule],
+    me: &Me<'_>,
+) -> Option<(&'r Rule, String)> {
+    let rule = for_home.first().filter(|_| stated.is_empty())?;
+    Some((rule, rule.unsaid(me.reason)?))
 }
 
 /// The order in which refusals are told: what is nearest to raw data first.
@@ -229,7 +256,7 @@ pub fn allowed(policy: &Policy, table: &str, column: &str, home: &str) -> String
     let k_of = |what: &Use| {
         rules_for(policy, table, column, what)
             .into_iter()
-            .filter(|rule| receives(rule, home))
+            .filter(|rule| rule.receives(home))
             .map(|rule| rule.k)
             .min()
     };
@@ -289,7 +316,7 @@ pub fn row_output_denial(
         let permits = policy.is_some_and(|policy| {
             rules_for(policy, table, column, &Use::Output)
                 .into_iter()
-                .any(|rule| receives(rule, home))
+                .any(|rule| rule.receives(home))
         });
         if permits {
             return None;

@@ -115,9 +115,7 @@ pub(super) fn matching<'a>(
     };
     let own = of(column);
     let mut rules = if own.is_empty() { of("*") } else { own };
-    rules.retain(|rule| {
-        rule.recipients.is_empty() || rule.recipients.iter().any(|recipient| recipient == home)
-    });
+    rules.retain(|rule| rule.receives(home));
     rules
 }
 

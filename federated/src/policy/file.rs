@@ -3,7 +3,9 @@
 //!
 //! The format is described in `docs/policy.md`. It must not know of plans or queries.
 
-use super::{AggregateFunction, Leakage, Level, Policy, Rule, Use, computing_problem};
+use super::{
+    AggregateFunction, Leakage, Level, Policy, Rule, Use, computing_problem, purpose_problem,
+};
 use crate::catalog::Published;
 use crate::catalog::diagnose::{File, hint, is_department_name};
 use crate::catalog::file::{quote, quote_list};
@@ -60,6 +62,10 @@ struct AllowEntry {
     leakage: Option<Spanned<String>>,
     #[serde(default)]
     recipients: Vec<Spanned<String>>,
+    #[serde(default)]
+    purposes: Vec<Spanned<String>>,
+    #[serde(default)]
+    case: bool,
 }
 
 /// Reads `FOLDER/policy.toml`.
@@ -307,6 +313,13 @@ impl Reader<'_> {
             }
             recipients.push(recipient.get_ref().clone());
         }
+        let mut purposes = Vec::with_capacity(entry.purposes.len());
+        for purpose in &entry.purposes {
+            if let Some(problem) = purpose_problem(purpose.get_ref()) {
+                return Err(self.file.error(purpose.span(), problem));
+            }
+            purposes.push(purpose.get_ref().clone());
+        }
         let base = format!("{}.{table}.{column}/{permits}", self.policy.department);
         let mut name = base.clone();
         let mut number = 1;
@@ -322,6 +335,8 @@ impl Reader<'_> {
             k: *entry.k.get_ref(),
             leakage,
             recipients,
+            purposes,
+            case: entry.case,
         })
     }
 }

@@ -35,6 +35,10 @@ struct RuleJson {
     k: u32,
     leakage: String,
     recipients: Vec<Department>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    purposes: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    case: bool,
 }
 
 pub(super) fn render(policy: &Policy) -> String {
@@ -61,6 +65,8 @@ pub(super) fn render(policy: &Policy) -> String {
                 k: rule.k,
                 leakage: rule.leakage.name().to_owned(),
                 recipients: rule.recipients.clone(),
+                purposes: rule.purposes.clone(),
+                case: rule.case,
             })
             .collect(),
     };
@@ -107,6 +113,8 @@ pub(super) fn parse(text: &str) -> Result<Policy> {
             k: rule.k,
             leakage,
             recipients: rule.recipients,
+            purposes: rule.purposes,
+            case: rule.case,
         });
     }
     policy.version = version(&policy);

@@ -52,6 +52,42 @@ pub struct Rule {
     pub leakage: Leakage,
     /// Departments whose analysts may receive results that use it; empty: every one.
     pub recipients: Vec<Department>,
+    /// The purposes, one of which the analyst states word for word; empty: any, or none.
+    pub purposes: Vec<String>,
+    /// Whether the analyst states the number of a case.
+    pub case: bool,
+}
+
+/// What an analyst says that an answer is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reason<'a> {
+    /// The purpose; empty where nothing was said.
+    pub purpose: &'a str,
+    /// The number of the case; empty where nothing was said.
+    pub case: &'a str,
+}
+
+impl Rule {
+    /// Whether it is for analysts of `home`.
+    #[must_use]
+    pub fn receives(&self, home: &str) -> bool {
+        self.recipients.is_empty() || self.recipients.iter().any(|name| name == home)
+    }
+
+    /// What an analyst with this reason would have to say for it, in words; none where all is said.
+    #[must_use]
+    pub fn unsaid(&self, reason: Reason<'_>) -> Option<String> {
+        let mut words = Vec::new();
+        let stated = self.purposes.iter().any(|name| name == reason.purpose);
+        if !self.purposes.is_empty() && !stated {
+            let names: Vec<String> = self.purposes.iter().map(|of| format!("`{of}`")).collect();
+            words.push(format!("the purpose {}", names.join(" or ")));
+        }
+        if self.case && reason.case.is_empty() {
+            words.push("a case number".to_owned());
+        }
+        (!words.is_empty()).then(|| words.join(" and "))
+    }
 }
 
 /// A use of a column in a query.
@@ -292,6 +328,9 @@ impl Policy {
         if rule.k == 0 {
             return Some("k is at least 1".to_owned());
         }
+        if let Some(problem) = rule.purposes.iter().find_map(|of| purpose_problem(of)) {
+            return Some(problem);
+        }
         // A rule for `*` reaches every column of its table, the most sensitive one too.
         let level = if rule.column == "*" {
             self.levels
@@ -331,4 +370,19 @@ fn computing_problem(set: &[Department; 3]) -> Option<String> {
     set.iter()
         .find(|name| !crate::catalog::diagnose::is_department_name(name))
         .map(|name| format!("`{name}` in a computing set cannot name a department"))
+}
+
+/// The longest purpose or case number, in characters.
+pub const MAX_REASON: usize = 200;
+
+/// What is wrong with a purpose in a rule.
+fn purpose_problem(purpose: &str) -> Option<String> {
+    let good = !purpose.trim().is_empty() && is_reason(purpose);
+    (!good).then(|| format!("a purpose has 1 to {MAX_REASON} characters, all of them printable"))
+}
+
+/// Whether a text can be a purpose or a case number: short, without control characters.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control)
 }

@@ -20,6 +20,7 @@ use crate::local::{DataFusionEngine, LocalEngine, engine};
 use crate::plan::{FragmentIndex, JointPlan, Line, PartyIndex, Validated};
 use crate::planner::budget::{self, Budget};
 use crate::planner::{self, Member, Planned, Request, Strategy};
+use crate::policy::Reason;
 use crate::release::{self, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use arrow::array::RecordBatch;
 use std::path::Path;
@@ -168,6 +169,7 @@ impl Federation {
                     policy: department.policy.as_ref(),
                     engine: &engine,
                     home,
+                    reason: Reason::default(),
                 },
             )?;
         }

@@ -131,6 +131,8 @@ pub fn open_policy(
         k,
         leakage,
         recipients: vec![],
+        purposes: Vec::new(),
+        case: false,
     };
     Policy {
         department: department.to_owned(),

@@ -323,6 +323,8 @@ pub fn departments(
                     k: 1,
                     leakage,
                     recipients: Vec::new(),
+                    purposes: Vec::new(),
+                    case: false,
                 });
             }
             stored.push(TableData {

@@ -9,7 +9,7 @@ use veilgate_federated::plan::{
     Encoding, JointPlan, Operator, ReleasedSource, UnitCount, Validated,
 };
 use veilgate_federated::planner::{Federation, Strategy};
-use veilgate_federated::policy::{AggregateFunction, Leakage, Level, Policy, Rule, Use};
+use veilgate_federated::policy::{AggregateFunction, Leakage, Level, Policy, Reason, Rule, Use};
 use veilgate_federated::schema::ScalarType;
 
 const TOUR: &str = "SELECT r.district, COUNT(*) AS people, SUM(i.taxable_income) AS income, \
@@ -64,7 +64,7 @@ fn units(plan: &mut JointPlan) -> &mut Vec<UnitCount> {
 }
 
 /// The federation with other rules for tax.
-fn with_rules(
+pub(crate) fn with_rules(
     change: impl FnOnce(&mut Vec<Rule>, &mut Vec<(String, String, Level)>),
 ) -> Federation {
     let mut federation = federation(Leakage::Sizes);
@@ -188,6 +188,7 @@ fn what_is_nearest_to_raw_data_is_told_first() {
         policy: federation.member("tax").unwrap().policy.as_ref(),
         engine: &engine(),
         home: "civil",
+        reason: Reason::default(),
     };
     let denials = flow::denials(&plan, &me).unwrap();
     let asked: Vec<&str> = denials

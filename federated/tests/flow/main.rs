@@ -12,4 +12,5 @@ mod explain;
 mod oracles;
 mod permitted;
 mod programs;
+mod reasons;
 mod wire;

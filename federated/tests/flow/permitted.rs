@@ -5,7 +5,7 @@ use veilgate_federated::error::Error;
 use veilgate_federated::flow::{self, Me, Permitted};
 use veilgate_federated::plan::{JointPlan, Line, Validated};
 use veilgate_federated::planner::{Federation, Request, Strategy, plan};
-use veilgate_federated::policy::Leakage;
+use veilgate_federated::policy::{Leakage, Reason};
 
 pub(crate) fn planned(
     federation: &Federation,
@@ -29,6 +29,16 @@ pub(crate) fn check(
     plan: &Validated,
     department: &str,
 ) -> Result<Permitted, Error> {
+    check_for(federation, plan, department, Reason::default())
+}
+
+/// The check of what is asked for this reason.
+pub(crate) fn check_for(
+    federation: &Federation,
+    plan: &Validated,
+    department: &str,
+    reason: Reason<'_>,
+) -> Result<Permitted, Error> {
     let member = federation.member(department).unwrap();
     flow::check(
         plan,
@@ -38,6 +48,7 @@ pub(crate) fn check(
             policy: member.policy.as_ref(),
             engine: &engine(),
             home: "civil",
+            reason,
         },
     )
 }

@@ -160,6 +160,8 @@ fn without_filter(sql: &str, department: &str) -> Result<(), veilgate_federated:
             k: 1,
             leakage: Leakage::Sizes,
             recipients: Vec::new(),
+            purposes: Vec::new(),
+            case: false,
         };
         let key = filter("person_id");
         policy.rules.push(key);

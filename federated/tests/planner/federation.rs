@@ -89,6 +89,8 @@ pub(crate) fn rules(catalog: &Published, k: u32, leakage: Leakage) -> Vec<Rule> 
                 k,
                 leakage,
                 recipients: Vec::new(),
+                purposes: Vec::new(),
+                case: false,
             });
         }
     }
@@ -256,6 +258,8 @@ pub(crate) fn allow_output(
             k: 1,
             leakage: Leakage::Sizes,
             recipients: Vec::new(),
+            purposes: Vec::new(),
+            case: false,
         });
         member.policy =
             Some(Policy::new(policy.department, policy.computing, rules, policy.levels).unwrap());

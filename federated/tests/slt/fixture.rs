@@ -250,6 +250,8 @@ pub(crate) fn departments(guarded: bool) -> Vec<Department> {
                     k,
                     leakage: Leakage::Sizes,
                     recipients: vec![],
+                    purposes: Vec::new(),
+                    case: false,
                 });
             }
         }

@@ -75,6 +75,8 @@ fn world(given: Vec<Given>, leakage: Leakage) -> World {
                 k: 1,
                 leakage,
                 recipients: vec![],
+                purposes: Vec::new(),
+                case: false,
             });
         }
         departments.push(Department {

@@ -12,5 +12,5 @@
 mod seal;
 mod stream;
 
-pub(crate) use seal::key;
+pub(crate) use seal::{Sealing, key};
 pub(crate) use stream::{Carried, CarryRead, accept, dial};

@@ -34,13 +34,13 @@ pub(crate) fn key(
 }
 
 /// One end of a stream: cipher and the number of the next piece.
-pub(super) struct Sealing {
+pub(crate) struct Sealing {
     cipher: Aes256Gcm,
     next: u64,
 }
 
 impl Sealing {
-    pub(super) fn new(key: &Key) -> Self {
+    pub(crate) fn new(key: &Key) -> Self {
         Self {
             cipher: Aes256Gcm::new(&(**key).into()),
             next: 0,
@@ -55,7 +55,7 @@ impl Sealing {
     }
 
     /// The next piece with these bytes; without any, the last.
-    pub(super) fn seal(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) fn seal(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut sealed = Vec::with_capacity(bytes.len() + 16);
         sealed.extend_from_slice(bytes);
         let nonce = self.nonce();
@@ -67,7 +67,7 @@ impl Sealing {
     }
 
     /// The bytes of the next piece; empty for the last.
-    pub(super) fn open(&mut self, mut sealed: Vec<u8>) -> io::Result<Vec<u8>> {
+    pub(crate) fn open(&mut self, mut sealed: Vec<u8>) -> io::Result<Vec<u8>> {
         let nonce = self.nonce();
         let mark = if sealed.len() == 16 { LAST } else { MORE };
         self.cipher

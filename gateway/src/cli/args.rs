@@ -108,6 +108,8 @@ Examples:
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Prints the certificate of an identity, for tools that log in with it.
+    Certificate(CertificateArgs),
     /// Prints a completion script for your shell.
     Completions(CompletionsArgs),
 }
@@ -437,6 +439,20 @@ Example:
         #[arg(long, value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// `veilgate certificate`
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Example:
+  veilgate certificate analyst.pem > analyst.crt
+
+Tools for Arrow Flight SQL and gRPC take it as their client certificate, with analyst.pem as its key, and need
+no password at a gateway that pins the key. Nothing secret is in it.")]
+pub struct CertificateArgs {
+    /// The identity's private key.
+    #[arg(value_name = "IDENTITY")]
+    pub identity: PathBuf,
 }
 
 /// `veilgate completions`

@@ -1,6 +1,6 @@
 //! The analyst's side of a home gateway's service: connect, explain, query, catalogue.
 //!
-//! A query ends early when its stream is dropped; the home gateway then cancels it everywhere.
+//! A query ends early when its future is dropped; the home gateway then cancels it everywhere.
 
 use super::connect::{Target, Who};
 use super::output::Rows;
@@ -12,9 +12,10 @@ use tonic::transport::Channel;
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_proto::analyst::v1 as wire;
 use wire::analyst_client::AnalystClient;
-use wire::query_event::Event;
+use wire::fetch_reply::Part;
+use wire::watch_event::Event;
 
-/// The largest message that is taken from a gateway, in bytes: a result comes in one.
+/// The largest message that is taken from a gateway, in bytes.
 const MAX_MESSAGE: usize = 1 << 28;
 
 /// A connection to a home gateway.
@@ -53,25 +54,11 @@ pub struct Reason {
 }
 
 impl Reason {
-    fn request<T>(&self, message: T) -> Result<tonic::Request<T>> {
-        let mut request = tonic::Request::new(message);
-        for (name, value) in [
-            ("x-veilgate-purpose", &self.purpose),
-            ("x-veilgate-case", &self.case),
-        ] {
-            if value.is_empty() {
-                continue;
-            }
-            let value = tonic::metadata::AsciiMetadataValue::try_from(value.as_bytes());
-            let value = value.map_err(|_| {
-                Error::new(
-                    Code::BadRequest,
-                    "a purpose or case number has printable characters alone",
-                )
-            })?;
-            request.metadata_mut().insert(name, value);
+    fn to_wire(&self) -> wire::Reason {
+        wire::Reason {
+            purpose: self.purpose.clone(),
+            case_number: self.case.clone(),
         }
-        Ok(request)
     }
 }
 
@@ -134,9 +121,10 @@ impl Client {
     /// # Errors
     /// What the home gateway answers.
     pub async fn explain(&mut self, sql: &str, reason: &Reason) -> Result<wire::ExplainReply> {
-        let request = reason.request(wire::ExplainRequest {
+        let request = wire::ExplainRequest {
             sql: sql.to_owned(),
-        })?;
+            reason: Some(reason.to_wire()),
+        };
         let reply = self.grpc.explain(request).await;
         let reply = reply.map_err(|status| from_status(&status, &self.department))?;
         Ok(reply.into_inner())
@@ -152,23 +140,45 @@ impl Client {
         reason: &Reason,
         progress: &mut Progress,
     ) -> Result<Answer> {
-        let request = reason.request(wire::QueryRequest {
+        progress.show(&wire::Progress {
+            phase: "planning".to_owned(),
+            ..wire::Progress::default()
+        });
+        let request = wire::SubmitRequest {
             sql: sql.to_owned(),
-        })?;
+            reason: Some(reason.to_wire()),
+            attached: true,
+        };
         let failed = |status: tonic::Status| from_status(&status, &self.department);
-        let mut events = self.grpc.query(request).await.map_err(failed)?.into_inner();
+        let submitted = self.grpc.submit(request).await.map_err(failed)?;
+        let query_id = submitted.into_inner().query_id;
+        let request = wire::WatchRequest {
+            query_id: query_id.clone(),
+        };
+        let mut events = self.grpc.watch(request).await.map_err(failed)?.into_inner();
         while let Some(event) = events.message().await.map_err(failed)? {
-            match event.event {
-                Some(Event::Progress(step)) => progress.show(&step),
-                Some(Event::Result(result)) => return answer(result),
+            if let Some(Event::Progress(step)) = event.event {
+                progress.show(&step);
+            }
+        }
+        let request = wire::FetchRequest { query_id };
+        let mut parts = self.grpc.fetch(request).await.map_err(failed)?.into_inner();
+        let (mut head, mut arrow) = (None, Vec::new());
+        while let Some(reply) = parts.message().await.map_err(failed)? {
+            match reply.part {
+                Some(Part::Head(told)) => head = Some(told),
+                Some(Part::ArrowIpc(piece)) => arrow.extend_from_slice(&piece),
                 None => {}
             }
         }
-        Err(Error::new(
-            Code::PeerMisbehaved,
-            "the gateway ended the query without an answer",
-        )
-        .at(self.department.as_str()))
+        let head = head.ok_or_else(|| {
+            Error::new(
+                Code::PeerMisbehaved,
+                "the gateway ended the query without an answer",
+            )
+            .at(self.department.as_str())
+        })?;
+        answer(head, &arrow)
     }
 
     /// What every department publishes.
@@ -197,11 +207,11 @@ impl Client {
     }
 }
 
-fn answer(result: wire::Result) -> Result<Answer> {
+fn answer(head: wire::Head, arrow: &[u8]) -> Result<Answer> {
     Ok(Answer {
-        rows: Rows::from_ipc(&result.arrow_ipc)?,
-        query_id: result.query_id,
-        notices: result
+        rows: Rows::from_ipc(arrow)?,
+        query_id: head.query_id,
+        notices: head
             .notices
             .into_iter()
             .map(|notice| Notice {

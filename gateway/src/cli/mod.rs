@@ -20,6 +20,7 @@ pub mod report;
 mod shell;
 mod user;
 
+use crate::identity::Identity;
 use args::{AuditCommand, Cli, Command, ConfigCommand};
 use clap::Parser;
 use std::io::Write;
@@ -65,6 +66,10 @@ fn run(cli: Cli) -> Result<()> {
                 file,
             } => audit::prove(&ledger, &query, &file),
         },
+        Command::Certificate(args) => {
+            let identity = Identity::load("analyst", &args.identity)?;
+            print(identity.certificate_pem()?.trim_end())
+        }
         Command::Completions(args) => completions::run(&args),
     }
 }

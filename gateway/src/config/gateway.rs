@@ -29,6 +29,8 @@ pub struct GatewayConfig {
     pub clients: Option<Clients>,
     /// The users' file; none where only `analysts` ask.
     pub users: Option<PathBuf>,
+    /// Whether clients may ask which services there are (gRPC server reflection).
+    pub reflection: bool,
     /// Bounds.
     pub limits: Limits,
     /// Who may ask queries here.
@@ -59,6 +61,8 @@ pub struct Limits {
     pub peer_silence: Duration,
     /// The longest wait for a peer's data connection (`connect_seconds`; default 6).
     pub connect: Duration,
+    /// How long a result waits to be fetched (`result_seconds`; default 86,400: a day).
+    pub results: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +74,7 @@ impl Default for Limits {
             run_deadline: Duration::from_secs(600),
             peer_silence: Duration::from_secs(8),
             connect: Duration::from_secs(6),
+            results: Duration::from_secs(86_400),
         }
     }
 }
@@ -120,6 +125,7 @@ impl GatewayConfig {
             .table("clients")
             .and_then(|table| Clients::read(&table, folder));
         let users = root.text("users").map(path);
+        let reflection = root.flag("reflection");
         let limits = root
             .table("limits")
             .map_or_else(Limits::default, |table| Limits::read(&table));
@@ -148,6 +154,7 @@ impl GatewayConfig {
             federation: federation?,
             clients,
             users,
+            reflection,
             limits,
             analysts,
         })
@@ -257,6 +264,7 @@ impl Limits {
             run_deadline: seconds("run_seconds", default.run_deadline, 86_400),
             peer_silence: seconds("peer_seconds", default.peer_silence, 3_600),
             connect: seconds("connect_seconds", default.connect, 600),
+            results: seconds("result_seconds", default.results, 31 * 86_400),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! PollFlightInfo: a query that takes long tells how far it is. Progress is of public sizes alone.
 
 use super::{Reply, Service, bad, status};
-use crate::queries::{Query, Session, State};
+use crate::queries::{Query, Session, State, Stay};
 use arrow_flight::sql::{Any, Command, CommandStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightInfo, PollInfo, SchemaResult};
 use prost::Message;
@@ -61,7 +61,7 @@ impl Service {
                 (info, Some(again), Some(share(&progress.phase)))
             }
             State::Failed(error) => return Err(status(error)),
-            State::Done(_) | State::Gone(_) => {
+            State::Done(_) | State::Gone(_) | State::Kept { .. } => {
                 let info = super::sql::with_ticket(info, &query).with_descriptor(again);
                 (info, None, Some(1.0))
             }
@@ -89,7 +89,9 @@ impl Service {
                 .find(session, &asked.prepared_statement_handle)?,
             _ => return Err(bad("only queries are polled")),
         };
-        self.manager.start(session, &prepared).map_err(status)
+        self.manager
+            .start(session, &prepared, Stay::Attached)
+            .map_err(status)
     }
 
     /// The schema of a statement's answer, without running it.

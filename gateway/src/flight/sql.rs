@@ -4,7 +4,7 @@
 //! for DoGet. Whoever drops a DoGet, or the connection, cancels the query on all gateways.
 
 use super::{Reply, Rows, Service, bad, internal, metadata, status, stream, unsupported};
-use crate::queries::{Query, Session};
+use crate::queries::{Query, Session, Stay};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -84,7 +84,10 @@ impl Service {
         prepared: &crate::queries::Prepared,
         descriptor: FlightDescriptor,
     ) -> Reply<FlightInfo> {
-        let query = self.manager.start(session, prepared).map_err(status)?;
+        let query = self
+            .manager
+            .start(session, prepared, Stay::Attached)
+            .map_err(status)?;
         let told = serde_json::json!({"query_id": query.id.to_string()});
         // Some clients show the metadata of this schema, and not that of the rows.
         let id = ("veilgate.query_id".to_owned(), query.id.to_string());
@@ -103,7 +106,7 @@ impl Service {
         let guard = query.guard();
         let finished = query.finished().await.map_err(status)?;
         guard.disarm();
-        query.forget();
+        self.manager.take(&query);
         let schema = finished.schema(query.id);
         let told = finished.told(query.id);
         let rows = finished.rows.clone();
@@ -189,7 +192,10 @@ impl FlightSqlService for Service {
         let session = self.session(&request).await?;
         let handle = &asked.prepared_statement_handle;
         let prepared = self.statements.find(&session, handle)?;
-        let query = self.manager.start(&session, &prepared).map_err(status)?;
+        let query = self
+            .manager
+            .start(&session, &prepared, Stay::Attached)
+            .map_err(status)?;
         self.fetched(query).await
     }
 

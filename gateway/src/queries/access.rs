@@ -69,6 +69,19 @@ impl Session {
         }
     }
 
+    /// Says what the answer of one call is for; what is empty stays as it is.
+    ///
+    /// # Errors
+    /// `BadRequest` for what is too long.
+    pub(crate) fn say(&mut self, purpose: &str, case: &str) -> Result<()> {
+        for (name, value) in [("purpose", purpose), ("case", case)] {
+            if !value.is_empty() {
+                self.options.set(name, Some(value))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The options that count for this call.
     pub(crate) fn options(&self) -> &Options {
         &self.options
@@ -143,8 +156,16 @@ impl QueryManager {
             .ok()
             .and_then(|text| text.split_once(':'))
             .ok_or_else(|| wrong("the handshake wants a user and a password"))?;
+        self.login(credentials.0, credentials.1).await
+    }
+
+    /// A token for a user's password, to be shown from then on.
+    ///
+    /// # Errors
+    /// `WrongCredentials`, after a while.
+    pub(crate) async fn login(&self, user: &str, password: &str) -> Result<Zeroizing<String>> {
         let logins = self.logins()?;
-        let user = logins.users().login(credentials.0, credentials.1).await?;
+        let user = logins.users().login(user, password).await?;
         logins.issue(&user)
     }
 
@@ -155,7 +176,7 @@ impl QueryManager {
             logins.revoke(token);
         }
         for query in self.remembered(session) {
-            if query.session == session.key {
+            if query.session.as_ref() == Some(&session.key) {
                 query.cancel();
             }
         }

@@ -6,19 +6,22 @@
 //! | `access` | who a call comes from: a pinned key, a password, or a token |
 //! | `options` | purpose and case number of a session |
 //! | `statement` | a text, checked and planned: what can be executed |
+//! | `kept` | results that wait on disk, sealed |
 //! | `query` | one query that runs: its state, its end, and who may see it |
 //! | `views` | the gateway's own tables: queries, notices, the catalogue |
 //!
 //! Flight SQL and gRPC are two ways in here. Knows nothing of either.
 
 mod access;
+mod kept;
 mod options;
 mod query;
 mod statement;
 mod views;
 
 pub(crate) use access::Session;
-pub(crate) use query::{Finished, Query, State};
+pub(crate) use kept::Kept;
+pub(crate) use query::{Finished, Query, State, Stay};
 pub(crate) use statement::{Prepared, unbound};
 
 use crate::node::Node;
@@ -31,13 +34,14 @@ use veilgate_federated::run::RunId;
 
 /// Queries that are remembered after they ended.
 const REMEMBERED: usize = 1_000;
-/// Queries of one analyst that run at the same time.
+/// Queries of one analyst that run, or whose answers are kept, at the same time.
 const EACH_ANALYST: usize = 64;
 
 /// Takes in analysts' statements, and keeps the queries that run for them.
 pub(crate) struct QueryManager {
     pub(crate) node: Arc<Node>,
     pub(crate) coordinator: Arc<Coordinator>,
+    kept: Kept,
     logins: Option<Sessions>,
     options: options::Table,
     queries: Mutex<Queries>,
@@ -51,18 +55,25 @@ struct Queries {
 }
 
 impl QueryManager {
-    /// Without queries yet; with a users file, guests may log in.
+    /// With the queries whose answers an earlier process kept; with a users file, guests may log in.
     pub(crate) fn new(
         node: Arc<Node>,
         coordinator: Arc<Coordinator>,
+        kept: Kept,
         users: Option<Users>,
     ) -> Self {
+        let mut queries = Queries::default();
+        for (id, head) in kept.found() {
+            queries.all.insert(id, Arc::new(Query::kept(id, &head)));
+            queries.order.push_back(id);
+        }
         Self {
             node,
             coordinator,
+            kept,
             logins: users.map(Sessions::new),
             options: options::Table::default(),
-            queries: Mutex::default(),
+            queries: Mutex::new(queries),
         }
     }
 
@@ -93,23 +104,35 @@ impl QueryManager {
             .collect()
     }
 
+    fn everything(&self) -> Vec<Arc<Query>> {
+        self.queries().all.values().cloned().collect()
+    }
+
     fn remember(&self, query: &Arc<Query>) -> Result<()> {
         let mut queries = self.queries();
         let analyst = &query.asker.analyst;
-        let running = queries
-            .all
-            .values()
-            .filter(|other| other.asker.analyst == *analyst && other.is_running());
-        if running.count() >= EACH_ANALYST {
+        let mut open = queries.all.values().filter(|other| {
+            let state = other.state();
+            other.asker.analyst == *analyst
+                && matches!(state, State::Running(_) | State::Kept { .. })
+        });
+        if open.nth(EACH_ANALYST - 1).is_some() {
             return Err(Error::new(
                 Code::LimitExceeded,
-                format!("{EACH_ANALYST} of your queries run already: wait for one, or cancel it"),
+                format!(
+                    "{EACH_ANALYST} of your queries run, or wait to be fetched, already: fetch or cancel one"
+                ),
             ));
         }
         queries.all.insert(query.id, Arc::clone(query));
         queries.order.push_back(query.id);
         while queries.order.len() > REMEMBERED {
-            let ended = |id: &RunId| queries.all.get(id).is_none_or(|query| !query.is_running());
+            let ended = |id: &RunId| {
+                let query = queries.all.get(id);
+                query.is_none_or(|query| {
+                    !matches!(query.state(), State::Running(_) | State::Kept { .. })
+                })
+            };
             let Some(at) = queries.order.iter().position(ended) else {
                 break;
             };

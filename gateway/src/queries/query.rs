@@ -1,7 +1,8 @@
 //! One query that runs for an analyst.
 
+use super::kept::Head;
 use super::options::Key;
-use super::statement::{Prepared, Work};
+use super::statement::{Prepared, Work, unbound};
 use super::{QueryManager, Session};
 use crate::session::Asker;
 use crate::session::coordinator::{Answer, Progress};
@@ -17,6 +18,8 @@ use veilgate_federated::run::RunId;
 
 /// How long an answer waits for whoever asked.
 const KEPT: Duration = Duration::from_secs(600);
+/// How often kept answers are looked through.
+const SWEEP: Duration = Duration::from_secs(20);
 
 /// A query under way or ended.
 pub(crate) struct Query {
@@ -30,8 +33,8 @@ pub(crate) struct Query {
     pub(crate) submitted: u64,
     /// The departments with a part in it.
     pub(crate) departments: Vec<String>,
-    /// Of which session it is.
-    pub(super) session: Key,
+    /// Of which session it is; none of one that outlives them.
+    pub(super) session: Option<Key>,
     state: watch::Sender<State>,
     cancel: CancellationToken,
     notices: Mutex<Vec<(String, String)>>,
@@ -44,10 +47,21 @@ pub(crate) enum State {
     Running(Progress),
     /// Its answer waits to be fetched.
     Done(Arc<Finished>),
+    /// Its answer waits on disk, until this time in Unix seconds.
+    Kept { rows: usize, expires: u64 },
     /// Its answer was fetched, or waited too long; so many rows.
     Gone(usize),
     /// It ended with this error.
     Failed(Error),
+}
+
+/// With whom a query ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// With the connection of its session; its answer is there for ten minutes.
+    Attached,
+    /// With nobody: its answer is kept, sealed, as long as the gateway is configured to.
+    Detached,
 }
 
 /// An answer.
@@ -106,8 +120,7 @@ impl Finished {
 }
 
 impl QueryManager {
-    /// Starts to execute a statement. It ends with the connection of the session, unless it has ended
-    /// before; its answer is there for ten minutes.
+    /// Starts to execute a statement.
     ///
     /// # Errors
     /// `LimitExceeded` when too many run; `WrongIdentity` without the role; `BadRequest` for a statement whose parameters are not bound.
@@ -115,10 +128,13 @@ impl QueryManager {
         self: &Arc<Self>,
         session: &Session,
         prepared: &Prepared,
+        stay: Stay,
     ) -> Result<Arc<Query>> {
         // Roles may have changed since it was prepared.
-        if let Work::Joint(_) | Work::Explain(_) = &prepared.work {
-            session.may_ask()?;
+        match &prepared.work {
+            Work::Joint(_) | Work::Explain(_) => session.may_ask()?,
+            Work::Unbound => return Err(unbound()),
+            Work::Own { .. } | Work::Option { .. } => {}
         }
         let query = Arc::new(Query {
             id: RunId(self.node.random()?),
@@ -126,7 +142,7 @@ impl QueryManager {
             schema: Arc::clone(&prepared.schema),
             submitted: self.node.now(),
             departments: prepared.departments(),
-            session: session.key().clone(),
+            session: (stay == Stay::Attached).then(|| session.key().clone()),
             state: watch::Sender::new(State::Running(Progress::default())),
             cancel: CancellationToken::new(),
             notices: Mutex::default(),
@@ -135,7 +151,10 @@ impl QueryManager {
         let (manager, session) = (Arc::clone(self), session.clone());
         let (work, running) = (prepared.work.clone(), Arc::clone(&query));
         tokio::spawn(async move {
-            let connection = session.connection.ended.clone();
+            let connection = match stay {
+                Stay::Attached => session.connection.ended.clone(),
+                Stay::Detached => CancellationToken::new(),
+            };
             let (sender, mut steps) = mpsc::channel(64);
             let outcome = {
                 let execution = manager.execute(&session, &work, &running, sender);
@@ -152,15 +171,88 @@ impl QueryManager {
                     }
                 }
             };
+            if stay == Stay::Detached {
+                return manager.keep(&running, outcome).await;
+            }
             running.end(outcome);
             tokio::select! {
                 () = tokio::time::sleep(KEPT) => {}
                 () = connection.cancelled() => {}
                 () = running.taken() => {}
             }
-            running.forget();
+            manager.take(&running);
         });
         Ok(query)
+    }
+
+    /// Seals the answer of a query that has ended, for whoever comes for it.
+    async fn keep(self: &Arc<Self>, query: &Arc<Query>, outcome: Result<Finished>) {
+        let finished = match outcome {
+            Ok(finished) => finished,
+            Err(error) => return query.end(Err(error)),
+        };
+        let expires = self.node.now() + self.kept.patience.as_secs();
+        let head = Head::new(
+            &query.asker,
+            query.submitted,
+            expires,
+            &query.departments,
+            &finished,
+        );
+        query.told_so_far().clone_from(&finished.notices);
+        let (manager, id, rows) = (Arc::clone(self), query.id, finished.rows.num_rows());
+        let put = move || manager.kept.put(id, &head, &finished.rows);
+        let kept = tokio::task::spawn_blocking(put).await;
+        let state = match kept {
+            Ok(Ok(())) => State::Kept { rows, expires },
+            Ok(Err(error)) => State::Failed(error),
+            Err(_) => State::Failed(Error::new(Code::Internal, "a result was not kept")),
+        };
+        query.state.send_replace(state);
+    }
+
+    /// Waits for the end of a query and gives its answer, which stays until it is taken.
+    ///
+    /// # Errors
+    /// Its own; `BadRequest` when its answer is gone.
+    pub(crate) async fn answer(self: &Arc<Self>, query: &Query) -> Result<Arc<Finished>> {
+        if !matches!(query.ended().await, State::Kept { .. }) {
+            return query.finished().await;
+        }
+        let (manager, id) = (Arc::clone(self), query.id);
+        let got = tokio::task::spawn_blocking(move || manager.kept.get(id)).await;
+        let got = got.map_err(|_| Error::new(Code::Internal, "a kept result was not read"))?;
+        got.map(Arc::new)
+    }
+
+    /// Takes the answer of a query: from now on it is gone.
+    pub(crate) fn take(&self, query: &Query) {
+        query.state.send_if_modified(|state| {
+            let rows = match state {
+                State::Done(finished) => finished.rows.num_rows(),
+                State::Kept { rows, .. } => {
+                    self.kept.remove(query.id);
+                    *rows
+                }
+                _ => return false,
+            };
+            *state = State::Gone(rows);
+            true
+        });
+    }
+
+    /// Throws away kept answers for which nobody came, for as long as the gateway stands.
+    pub(crate) async fn sweep(&self) {
+        let mut tick = tokio::time::interval(SWEEP);
+        loop {
+            tick.tick().await;
+            let now = self.node.now();
+            for query in self.everything() {
+                if matches!(query.state(), State::Kept { expires, .. } if expires <= now) {
+                    self.take(&query);
+                }
+            }
+        }
     }
 
     async fn execute(
@@ -183,6 +275,29 @@ impl QueryManager {
 }
 
 impl Query {
+    /// One that an earlier process of this gateway answered.
+    pub(super) fn kept(id: RunId, head: &Head) -> Self {
+        Self {
+            id,
+            asker: head.asker(),
+            schema: Arc::new(Schema::empty()),
+            submitted: head.submitted,
+            departments: head.departments.clone(),
+            session: None,
+            state: watch::Sender::new(State::Kept {
+                rows: head.rows,
+                expires: head.expires,
+            }),
+            cancel: CancellationToken::new(),
+            notices: Mutex::new(head.notices().to_vec()),
+        }
+    }
+
+    /// Whether it ends with its client.
+    pub(crate) fn attached(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// How far it has come.
     pub(crate) fn state(&self) -> State {
         self.state.borrow().clone()
@@ -207,22 +322,31 @@ impl Query {
         self.cancel.clone().drop_guard()
     }
 
+    /// Waits for its end, and tells how it is then.
+    pub(crate) async fn ended(&self) -> State {
+        let mut state = self.state.subscribe();
+        let ended = state.wait_for(|state| !matches!(state, State::Running(_)));
+        let ended = ended.await.map(|state| state.clone());
+        ended.unwrap_or_else(|_| State::Failed(cancelled()))
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
-    /// Its own; `BadRequest` when its answer is gone.
+    /// Its own; `BadRequest` when its answer is gone, or is kept for another way of fetching it.
     pub(crate) async fn finished(&self) -> Result<Arc<Finished>> {
-        let mut state = self.state.subscribe();
-        let ended = state.wait_for(|state| !matches!(state, State::Running(_)));
-        let ended = ended.await;
-        match ended.as_deref() {
-            Ok(State::Done(finished)) => Ok(Arc::clone(finished)),
-            Ok(State::Failed(error)) => Err(error.clone()),
-            Ok(State::Gone(_)) => Err(Error::new(
+        match self.ended().await {
+            State::Done(finished) => Ok(finished),
+            State::Failed(error) => Err(error),
+            State::Kept { .. } => Err(Error::new(
+                Code::BadRequest,
+                "this query was submitted to the Analyst service: fetch its answer there",
+            )),
+            State::Gone(_) => Err(Error::new(
                 Code::BadRequest,
                 "the answer of this query was fetched already, or waited too long: ask again",
             )),
-            Ok(State::Running(_)) | Err(_) => Err(cancelled()),
+            State::Running(_) => Err(cancelled()),
         }
     }
 
@@ -234,17 +358,6 @@ impl Query {
             let _ = tokio::time::timeout(patience, state.changed()).await;
         }
         self.state()
-    }
-
-    /// Takes the answer: it can be fetched once.
-    pub(crate) fn forget(&self) {
-        self.state.send_if_modified(|state| match state {
-            State::Done(finished) => {
-                *state = State::Gone(finished.rows.num_rows());
-                true
-            }
-            _ => false,
-        });
     }
 
     async fn taken(&self) {

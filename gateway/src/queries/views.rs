@@ -100,7 +100,7 @@ fn queries(all: &[Arc<Query>]) -> Result<RecordBatch> {
         .iter()
         .map(|query| match query.state() {
             State::Done(finished) => i64::try_from(finished.rows.num_rows()).ok(),
-            State::Gone(rows) => i64::try_from(rows).ok(),
+            State::Gone(rows) | State::Kept { rows, .. } => i64::try_from(rows).ok(),
             State::Running(_) | State::Failed(_) => None,
         })
         .collect();
@@ -137,6 +137,7 @@ fn state(state: &State) -> String {
         State::Running(progress) if progress.phase.is_empty() => "running".to_owned(),
         State::Running(progress) => format!("running: {}", progress.phase),
         State::Done(_) => "done".to_owned(),
+        State::Kept { .. } => "kept".to_owned(),
         State::Gone(_) => "fetched".to_owned(),
         State::Failed(error) => format!("failed: {}", error.code.name()),
     }

@@ -289,7 +289,7 @@ fn gateway_toml(
         let _ = writeln!(text, "data = {}", path(data));
         let _ = write!(
             text,
-            "users = {}\n\n[clients]\ncertificate = {}\nkey = {}\n",
+            "users = {}\nreflection = true\n\n[clients]\ncertificate = {}\nkey = {}\n",
             path(&home.join(USERS_FILE)),
             path(&home.join("clients.pem")),
             path(&home.join("clients.key"))

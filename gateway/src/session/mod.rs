@@ -12,6 +12,7 @@ pub(crate) mod peers;
 
 use std::future::Future;
 use veilgate_federated::error::{Code, Error, Result};
+use veilgate_federated::policy::{MAX_REASON, Reason, is_reason};
 
 /// Runs a transition to its end whoever stops waiting for it: a run's slot is never left half-way
 /// because a connection was lost.
@@ -34,21 +35,28 @@ pub(crate) struct Asker {
     pub(crate) case: String,
 }
 
+impl Asker {
+    /// What the answer is for.
+    pub(crate) fn reason(&self) -> Reason<'_> {
+        Reason {
+            purpose: &self.purpose,
+            case: &self.case,
+        }
+    }
+}
+
 impl std::fmt::Debug for Asker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Asker({})", self.analyst)
     }
 }
 
-/// The longest purpose or case number, in characters.
-const MAX_REASON: usize = 200;
-
 /// Checks a purpose or case number.
 ///
 /// # Errors
 /// `BadRequest` for one that is too long or has control characters.
 pub(crate) fn check_reason(what: &str, text: &str) -> Result<()> {
-    if text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control) {
+    if is_reason(text) {
         return Ok(());
     }
     Err(Error::new(

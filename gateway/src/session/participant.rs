@@ -112,7 +112,7 @@ impl Participant {
         // The check parses SQL: some milliseconds of CPU.
         let decision = tokio::task::block_in_place(|| {
             node.still_permitted()?;
-            let permitted = flow::check(&validated, &node.me(caller))?;
+            let permitted = flow::check(&validated, &node.me(caller, asker.reason()))?;
             let me = permitted.plan().parties.get(permitted.me());
             if !proposal.explain_only && me.is_some_and(|party| party.computing.is_some()) {
                 budget::within(permitted.plan(), node.limits.budget())?;

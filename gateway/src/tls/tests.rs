@@ -20,7 +20,29 @@ struct Echo;
 
 #[tonic::async_trait]
 impl AnalystApi for Echo {
-    type QueryStream = tokio_stream::Empty<std::result::Result<wire::QueryEvent, Status>>;
+    type WatchStream = tokio_stream::Empty<std::result::Result<wire::WatchEvent, Status>>;
+    type FetchStream = tokio_stream::Empty<std::result::Result<wire::FetchReply, Status>>;
+
+    async fn login(
+        &self,
+        _: Request<wire::LoginRequest>,
+    ) -> std::result::Result<Response<wire::LoginReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn submit(
+        &self,
+        _: Request<wire::SubmitRequest>,
+    ) -> std::result::Result<Response<wire::SubmitReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn cancel(
+        &self,
+        _: Request<wire::CancelRequest>,
+    ) -> std::result::Result<Response<wire::CancelReply>, Status> {
+        Err(Status::unimplemented(""))
+    }
 
     async fn explain(
         &self,
@@ -35,10 +57,17 @@ impl AnalystApi for Echo {
         }))
     }
 
-    async fn query(
+    async fn watch(
         &self,
-        _: Request<wire::QueryRequest>,
-    ) -> std::result::Result<Response<Self::QueryStream>, Status> {
+        _: Request<wire::WatchRequest>,
+    ) -> std::result::Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn fetch(
+        &self,
+        _: Request<wire::FetchRequest>,
+    ) -> std::result::Result<Response<Self::FetchStream>, Status> {
         Ok(Response::new(tokio_stream::empty()))
     }
 
@@ -139,7 +168,7 @@ impl World {
 fn explain(world: &World, channel: tonic::transport::Channel, server: &str) -> Result<String> {
     world.runtime.block_on(async {
         let mut client = AnalystClient::new(channel);
-        let request = wire::ExplainRequest { sql: String::new() };
+        let request = wire::ExplainRequest::default();
         match client.explain(request).await {
             Ok(reply) => Ok(reply.into_inner().text),
             Err(status) => Err(from_status(&status, server)),

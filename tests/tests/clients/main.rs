@@ -124,6 +124,7 @@ fn write_tables(dir: &Path) {
                     column("ward", "utf8", "max_bytes = 8\nmax_distinct = 4"),
                     column("born", "date", "max_distinct = 100"),
                     column("secret", "utf8", "max_bytes = 8\nmax_distinct = 100"),
+                    column("street", "utf8", "max_bytes = 8\nmax_distinct = 100"),
                 ],
             )
             + &table("rows", ROWS, &[key(ROWS), value]),
@@ -144,7 +145,10 @@ fn write_tables(dir: &Path) {
                 ],
             ),
     );
-    let (mut people, mut incomes) = ("id,ward,born,secret\n".to_owned(), "id,income\n".to_owned());
+    let (mut people, mut incomes) = (
+        "id,ward,born,secret,street\n".to_owned(),
+        "id,income\n".to_owned(),
+    );
     for n in 0..90 {
         let ward = ["east", "north", "west"][n % 3];
         let (month, day) = match n {
@@ -152,7 +156,10 @@ fn write_tables(dir: &Path) {
             31..60 => (2, n - 30),
             _ => (3, n - 59),
         };
-        let _ = writeln!(people, "{n},{ward},2000-{month:02}-{day:02},hidden{n}");
+        let _ = writeln!(
+            people,
+            "{n},{ward},2000-{month:02}-{day:02},hidden{n},street{n}"
+        );
         let _ = writeln!(incomes, "{n},{n}.50");
     }
     write("alpha/people.csv", people);
@@ -165,7 +172,12 @@ fn write_tables(dir: &Path) {
     let tables: &[(&str, &[&str])] = &[("people", &["id", "ward", "born"]), ("rows", &["id", "v"])];
     let secret = "\n[tables.people.columns.secret]\nlevel = \"L1\"\nallow = [\n  { use = \"filter\", k = 1, \
                   leakage = \"none\" },\n]\n";
-    write("alpha/policy.toml", policy("alpha", tables) + secret);
+    let street = "\n[tables.people.columns.street]\nlevel = \"L1\"\nallow = [\n  { use = \"output\", k = 1, \
+                  leakage = \"none\", purposes = [\"inquiry\", \"census\"], case = true },\n]\n";
+    write(
+        "alpha/policy.toml",
+        policy("alpha", tables) + secret + street,
+    );
     write(
         "beta/policy.toml",
         policy("beta", &[("incomes", &["id", "income"])]),
@@ -205,6 +217,48 @@ fn the_page_for_analysts_runs_as_it_stands() {
     assert!(plot.starts_with(b"\x89PNG"));
 }
 
+/// The code of the service, made of its proto as the page says.
+fn generated(into: &Path) {
+    let output = Command::new(python())
+        .args(["-m", "grpc_tools.protoc", "-I"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto"))
+        .arg("--python_out=.")
+        .arg("--grpc_python_out=.")
+        .arg("veilgate/analyst/v1/analyst.proto")
+        .current_dir(into)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn the_page_for_researchers_runs_as_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = dir.path().join("my-demo");
+    support::export(&sandbox, 3_000, 1);
+    let _sandbox = Sandbox::start(&sandbox);
+    generated(dir.path());
+    let page = include_str!("../../../docs/researchers.md");
+    let output = Command::new(python())
+        .args(["-c", &blocks(page)])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    for expected in [
+        "JOINT PLAN",
+        "kept until",
+        "withheld: ",
+        "ledger: tax",
+        "district",
+    ] {
+        assert!(shown.contains(expected), "no {expected} in {shown}");
+    }
+}
+
 #[test]
 fn clients_of_analysts() {
     let dir = tempfile::tempdir().unwrap();
@@ -212,11 +266,20 @@ fn clients_of_analysts() {
     let sandbox = Sandbox::start(dir.path());
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     let binary = env!("CARGO_BIN_EXE_veilgate-under-test");
-    for (script, before) in [("test_clients.py", None), ("test_shell.py", Some(binary))] {
+    let protos = tempfile::tempdir().unwrap();
+    generated(protos.path());
+    let scripted = [
+        "test_clients.py",
+        "test_users.py",
+        "test_grpc.py",
+        "test_shell.py",
+    ];
+    for script in scripted {
         let output = Command::new(python())
             .arg(scripts.join(script))
-            .args(before)
             .arg(&sandbox.dir)
+            .env("VEILGATE", binary)
+            .env("PYTHONPATH", protos.path())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

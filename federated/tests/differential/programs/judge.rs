@@ -39,6 +39,8 @@ fn open(mut departments: Vec<Department>, leakage: Leakage) -> Vec<Department> {
                 k: 1,
                 leakage,
                 recipients: vec![],
+                purposes: Vec::new(),
+                case: false,
             });
         }
     }
