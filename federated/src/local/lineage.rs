@@ -20,10 +20,12 @@ pub use released::{ReleasedUse, released_use};
 pub use steps::{ColumnName, Flow, Steps, Through, fragment_steps};
 pub use types::fragment_types;
 
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{Statement, visit_relations};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// The nesting that the parser accepts.
 const PARSER_DEPTH: usize = 50;
@@ -48,6 +50,21 @@ impl NotAllowed {
             column: None,
         }
     }
+}
+
+/// The tables that a fragment reads, as its text names them.
+///
+/// # Errors
+/// Text that does not parse.
+pub fn fragment_tables(sql: &str) -> Result<BTreeSet<String>, NotAllowed> {
+    let statement = parse(sql)?;
+    let mut tables = BTreeSet::new();
+    let _ = visit_relations(&statement, |name| {
+        let last = name.0.last().and_then(|part| part.as_ident());
+        tables.extend(last.map(|ident| ident.value.clone()));
+        ControlFlow::<()>::Continue(())
+    });
+    Ok(tables)
 }
 
 /// Parses one statement. Caps come first, so that hostile text cannot exhaust the stack.

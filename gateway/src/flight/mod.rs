@@ -56,7 +56,7 @@ impl FlightService {
     pub(crate) fn new(manager: Arc<QueryManager>) -> Result<Self, Error> {
         Ok(Self(Service {
             manager,
-            statements: Statements::default(),
+            statements: Statements::new(),
             info: Info::new()?,
         }))
     }

@@ -5,7 +5,7 @@ use super::bad;
 use crate::identity;
 use crate::queries::{Prepared, Session};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -15,9 +15,12 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Statements of one analyst at the same time.
 const EACH_ANALYST: usize = 256;
 
+/// How often statements are looked through whose connection has ended.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// The prepared statements of a gateway, by handle.
 #[derive(Default)]
-pub(super) struct Statements(Mutex<HashMap<[u8; 16], Kept>>);
+pub(super) struct Statements(Arc<Mutex<HashMap<[u8; 16], Kept>>>);
 
 struct Kept {
     analyst: String,
@@ -33,6 +36,23 @@ impl Kept {
 }
 
 impl Statements {
+    /// None yet. Those that are over are forgotten as long as these stand; a runtime must be at hand.
+    pub(super) fn new() -> Self {
+        let statements = Self::default();
+        let all = Arc::downgrade(&statements.0);
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(SWEEP);
+            loop {
+                tick.tick().await;
+                let Some(all) = all.upgrade() else { return };
+                let now = Instant::now();
+                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                all.retain(|_, kept| !kept.is_over(now));
+            }
+        });
+        statements
+    }
+
     /// Keeps a statement and gives its handle.
     pub(super) fn keep(&self, session: &Session, prepared: Prepared) -> Result<Vec<u8>, Status> {
         let handle = identity::random::<16>().map_err(super::status)?;

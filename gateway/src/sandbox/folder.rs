@@ -131,7 +131,8 @@ impl Folder {
         Ok(told)
     }
 
-    /// When each file of a department was changed last, and how long it is.
+    /// When each file of a department, and each of the federation's own, was changed last, and how long it is.
+    /// What else lies beside the departments' folders, such as a notebook, is nobody's.
     #[must_use]
     pub fn stamps(&self) -> BTreeMap<PathBuf, (SystemTime, u64)> {
         fn add(path: &Path, depth: u8, stamps: &mut BTreeMap<PathBuf, (SystemTime, u64)>) {
@@ -151,6 +152,10 @@ impl Folder {
         }
         let mut stamps = BTreeMap::new();
         add(&self.path, 3, &mut stamps);
+        stamps.retain(|path, _| {
+            let beside = path.parent() == Some(&self.path);
+            !beside || path.extension().is_some_and(|end| end == "toml")
+        });
         stamps
     }
 

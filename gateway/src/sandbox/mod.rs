@@ -93,9 +93,12 @@ impl Sandbox {
     pub async fn serve(&mut self) -> Result<()> {
         let mut running = self.folder.stamps();
         let mut seen = running.clone();
+        // One watch for all the time: a signal that comes while gateways start again is not lost.
+        let signal = ended();
+        tokio::pin!(signal);
         loop {
             tokio::select! {
-                signal = ended() => return signal,
+                ended = &mut signal => return ended,
                 failure = self.fleet.watch() => return failure,
                 () = tokio::time::sleep(LOOK) => {}
             }
@@ -110,7 +113,10 @@ impl Sandbox {
             match self.reread() {
                 Ok(gateways) => {
                     self.fleet.end();
-                    self.fleet = Fleet::start(gateways.clone()).await?;
+                    self.fleet = tokio::select! {
+                        ended = &mut signal => return ended,
+                        fleet = Fleet::start(gateways.clone()) => fleet?,
+                    };
                     self.state.note_pids(&self.fleet.pids())?;
                     self.state.write_connect(&gateways, &self.who)?;
                     running = self.folder.stamps();

@@ -4,6 +4,7 @@
 //! Any failure ends the run everywhere with one named error, chosen by who is really to blame.
 
 use super::Asker;
+use super::notices::{Times, notices, rules, snapshot};
 use super::participant::Participant;
 use super::peers::{self, Gateway, Proposal, Remote};
 use crate::node::Node;
@@ -12,12 +13,12 @@ use arrow::datatypes::SchemaRef;
 use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use veilgate_federated::error::{Blame, Code, Error, Result};
-use veilgate_federated::plan::{self, JointPlan, Operator, PublicSize, Validated};
+use veilgate_federated::plan::{self, Validated};
 use veilgate_federated::planner::{self, Federation, Member, Planned, parameters};
 use veilgate_federated::release::{self, Released};
-use veilgate_federated::run::RunId;
+use veilgate_federated::run::{RunId, Signed};
 use veilgate_proto::peer::v1 as wire;
 use wire::run_event::Event;
 
@@ -49,10 +50,15 @@ pub(crate) struct Answer {
 pub(crate) struct Coordinator {
     node: Arc<Node>,
     participant: Arc<Participant>,
+    /// One for each run that it coordinates at the same time; the others wait for their turn.
+    turns: Semaphore,
 }
 
-struct Prepared {
-    tokens: Vec<wire::Prepared>,
+/// What everybody has signed for.
+pub(super) struct Prepared {
+    pub(super) tokens: Vec<wire::Prepared>,
+    /// What files each party reads, as its consent says; empty for one that reads none.
+    pub(super) snapshots: Vec<Vec<u8>>,
 }
 
 /// A plan that can be proposed.
@@ -90,7 +96,12 @@ pub(crate) struct Explained {
 
 impl Coordinator {
     pub(crate) fn new(node: Arc<Node>, participant: Arc<Participant>) -> Self {
-        Self { node, participant }
+        let turns = Semaphore::new(node.limits.max_runs);
+        Self {
+            node,
+            participant,
+            turns,
+        }
     }
 
     /// Has every department check a plan, and explains it. Runs nothing.
@@ -125,6 +136,12 @@ impl Coordinator {
         planner::budget::within(&planned.plan, self.node.limits.budget())?;
         let gateways = self.gateways(planned)?;
         let proposal = proposal(run, validated, asker, false);
+        if self.turns.available_permits() == 0 {
+            let _ = progress.try_send(tell("queued"));
+        }
+        let turn = self.turns.acquire().await;
+        let _turn = turn.map_err(|_| Error::new(Code::Cancelled, "the gateway shuts down"))?;
+        let mut times = Times::start();
         // However this ends but well, even by being dropped, the run ends everywhere.
         let mut guard = AbortGuard {
             run,
@@ -137,10 +154,16 @@ impl Coordinator {
         let outcome = async {
             let _ = progress.try_send(tell("consent"));
             let replies = self.propose_all(&gateways, &proposal).await?;
-            let prepared = self.run_all(run, &gateways, &replies, &progress).await?;
+            times.end("admission");
+            let consents = self.consents(run, &gateways, &replies).await?;
+            times.end("consent");
+            let prepared = self.run_all(run, &gateways, consents, &progress).await?;
+            times.end("computing");
             let _ = progress.try_send(tell("release"));
             let released = self.release(run, planned, &gateways, &prepared).await?;
-            let notices = notices(planned, &released, &replies, &prepared);
+            times.end("release");
+            let mut notices = notices(planned, &released, &replies, &prepared);
+            notices.push(times.notice());
             Ok(Answer {
                 released,
                 digest: validated.digest(),
@@ -278,14 +301,13 @@ impl Coordinator {
         all(replies)
     }
 
-    /// Consents, starts everybody, and waits for all release tokens.
-    async fn run_all(
+    /// Everybody's consent over everybody's nonces.
+    async fn consents(
         &self,
         run: RunId,
         gateways: &[Gateway],
         replies: &[wire::ProposeReply],
-        progress: &mpsc::Sender<Progress>,
-    ) -> Result<Prepared> {
+    ) -> Result<Vec<Signed>> {
         let nonces: Vec<Vec<u8>> = replies.iter().map(|reply| reply.nonce.clone()).collect();
         let consents = join_all(
             gateways
@@ -293,7 +315,18 @@ impl Coordinator {
                 .map(|gateway| gateway.consent(run, nonces.clone())),
         )
         .await;
-        let consents = all(consents)?;
+        all(consents)
+    }
+
+    /// Starts everybody, and waits for all release tokens.
+    async fn run_all(
+        &self,
+        run: RunId,
+        gateways: &[Gateway],
+        consents: Vec<Signed>,
+        progress: &mpsc::Sender<Progress>,
+    ) -> Result<Prepared> {
+        let snapshots = consents.iter().map(snapshot).collect();
         let (sender, mut events) = mpsc::channel(64 * gateways.len());
         for (index, gateway) in gateways.iter().enumerate() {
             let (gateway, consents, sender) = (gateway.clone(), consents.clone(), sender.clone());
@@ -362,7 +395,7 @@ impl Coordinator {
                 "a gateway ended the run without its release token",
             ));
         }
-        Ok(Prepared { tokens })
+        Ok(Prepared { tokens, snapshots })
     }
 
     fn department_of<'a>(&'a self, gateways: &'a [Gateway], index: usize) -> &'a str {
@@ -484,94 +517,4 @@ fn blame_missing(error: Error, sql: &str, missing: &[(String, bool, Error)]) -> 
         }
     }
     error
-}
-
-/// (department, rule, what for), from every gateway's own check.
-fn rules(planned: &Planned, replies: &[wire::ProposeReply]) -> Vec<(String, String, String)> {
-    let parties = planned.plan.parties.iter();
-    parties
-        .zip(replies)
-        .flat_map(|(party, reply)| {
-            reply.rules.iter().map(|line| {
-                let (rule, what) = line.split_once('\t').unwrap_or((line, ""));
-                (party.department.clone(), rule.to_owned(), what.to_owned())
-            })
-        })
-        .collect()
-}
-
-fn notices(
-    planned: &Planned,
-    released: &Released,
-    replies: &[wire::ProposeReply],
-    prepared: &Prepared,
-) -> Vec<(String, String)> {
-    let mut notices: Vec<(String, String)> = released
-        .notices()
-        .iter()
-        .map(|text| ("withheld".to_owned(), text.clone()))
-        .collect();
-    for text in leakage(&planned.plan) {
-        notices.push(("leakage".to_owned(), text));
-    }
-    for (department, rule, what) in rules(planned, replies) {
-        let text = if rule.ends_with(&what) {
-            rule
-        } else {
-            format!("{rule}: {what}")
-        };
-        let text = if text.starts_with(&department) {
-            text
-        } else {
-            format!("{department}: {text}")
-        };
-        notices.push(("rule".to_owned(), text));
-    }
-    let parties = planned.plan.parties.iter();
-    for (party, token) in parties.zip(&prepared.tokens) {
-        notices.push((
-            "ledger".to_owned(),
-            format!("{}: release leaf {}", party.department, token.ledger_leaf),
-        ));
-    }
-    let parties = planned.plan.parties.iter();
-    for (party, token) in parties.zip(&prepared.tokens) {
-        if token.bytes_sent > 0 {
-            notices.push((
-                "traffic".to_owned(),
-                format!(
-                    "{}: {} bytes sent to other gateways, {} rounds",
-                    party.department, token.bytes_sent, token.rounds
-                ),
-            ));
-        }
-    }
-    notices
-}
-
-/// What the run told beyond its result, and to whom.
-fn leakage(plan: &JointPlan) -> Vec<String> {
-    let name = |party: usize| plan.parties[party].department.as_str();
-    let owners: Vec<&str> = plan
-        .fragments
-        .iter()
-        .filter(|fragment| fragment.size == PublicSize::Bucket)
-        .map(|fragment| name(fragment.owner))
-        .collect();
-    let mut told = Vec::new();
-    if !owners.is_empty() {
-        told.push(format!(
-            "row counts of {}, rounded up, to every party",
-            owners.join(", ")
-        ));
-    }
-    for operator in &plan.operators {
-        if let Operator::Align { neutral, .. } = operator {
-            told.push(format!(
-                "the noisy number of matches, to {}",
-                name(*neutral)
-            ));
-        }
-    }
-    told
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod coordinator;
 mod execution;
+mod notices;
 pub(crate) mod participant;
 pub(crate) mod peers;
 

@@ -23,6 +23,11 @@ use wire::run_event::Event;
 
 /// How long a run may stay in a state that waits for its home gateway.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a run may wait for others to end before it begins: a home gateway lets no more than fit begin, so
+/// that only runs of several home gateways meet here.
+const TURN: Duration = Duration::from_secs(2);
+/// Plans that are checked at the same time, and not run.
+const CHECKS: usize = 16;
 /// Validity of a consent.
 const CONSENT_SECONDS: u64 = 60;
 
@@ -32,6 +37,8 @@ pub(crate) struct Participant {
     runs: Mutex<HashMap<RunId, Slot>>,
     /// One for each run that may be under way.
     permits: Arc<Semaphore>,
+    /// One for each plan that is checked and not run.
+    checks: Semaphore,
 }
 
 struct Slot {
@@ -60,7 +67,29 @@ impl Participant {
             node,
             runs: Mutex::default(),
             permits,
+            checks: Semaphore::new(CHECKS),
         }
+    }
+
+    /// The right to run something, which is given back at its end.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when there is none for a while.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let waited = tokio::time::timeout(TURN, permit).await;
+        waited
+            .ok()
+            .and_then(std::result::Result::ok)
+            .ok_or_else(|| {
+                Error::new(
+                    Code::LimitExceeded,
+                    format!(
+                        "{} runs are under way at this gateway",
+                        self.node.limits.max_runs
+                    ),
+                )
+            })
     }
 
     /// Checks a plan against this department's own rules; leaves an admission leaf either way.
@@ -70,15 +99,10 @@ impl Participant {
         proposal: Proposal,
     ) -> Result<wire::ProposeReply> {
         let node = &self.node;
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            Error::new(
-                Code::LimitExceeded,
-                format!(
-                    "{} runs are under way at this gateway",
-                    node.limits.max_runs
-                ),
-            )
-        })?;
+        let (permit, _check) = match proposal.explain_only {
+            true => (None, self.checks.acquire().await.ok()),
+            false => (Some(self.permit().await?), None),
+        };
         let validated = plan::decode(&proposal.plan)?;
         let digest = validated.digest();
         let plan = validated.plan();
@@ -152,7 +176,7 @@ impl Participant {
             state: State::Proposed(proposed),
             cancel: Arc::new(AtomicBool::new(false)),
             touched: Instant::now(),
-            permit: Some(permit),
+            permit,
         };
         let mut runs = self.lock();
         if runs.insert(proposal.run, slot).is_some() {
