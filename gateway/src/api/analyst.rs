@@ -140,9 +140,8 @@ impl Analyst for AnalystService {
         let manager = Arc::clone(&self.manager);
         let rows = stream::unfold(pieces, move |mut pieces| {
             let next = pieces.next();
-            // Whoever breaks off before the end can come again.
             if next.is_none() {
-                manager.take(&query);
+                manager.fetched(&query);
             }
             async { next.map(|piece| (piece.map(Part::ArrowIpc), pieces)) }
         });

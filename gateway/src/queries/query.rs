@@ -18,8 +18,10 @@ use veilgate_federated::run::RunId;
 
 /// How long an answer waits for whoever asked.
 const KEPT: Duration = Duration::from_secs(600);
+/// How long a kept answer can be fetched again.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How often kept answers are looked through.
-const SWEEP: Duration = Duration::from_secs(20);
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// A query under way or ended.
 pub(crate) struct Query {
@@ -223,6 +225,22 @@ impl QueryManager {
         let got = tokio::task::spawn_blocking(move || manager.kept.get(id)).await;
         let got = got.map_err(|_| Error::new(Code::Internal, "a kept result was not read"))?;
         got.map(Arc::new)
+    }
+
+    /// The answer of a query was fetched as a whole, as far as can be told from here: a kept one stays for a
+    /// while, for a client that lost it on the way.
+    pub(crate) fn fetched(&self, query: &Query) {
+        let soon = self.node.now() + AGAIN.as_secs();
+        let kept = query.state.send_if_modified(|state| match state {
+            State::Kept { expires, .. } => {
+                *expires = soon.min(*expires);
+                true
+            }
+            _ => false,
+        });
+        if !kept {
+            self.take(query);
+        }
     }
 
     /// Takes the answer of a query: from now on it is gone.

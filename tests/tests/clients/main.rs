@@ -269,6 +269,7 @@ fn clients_of_analysts() {
     let protos = tempfile::tempdir().unwrap();
     generated(protos.path());
     let scripted = [
+        "test_matrix.py",
         "test_clients.py",
         "test_users.py",
         "test_grpc.py",
