@@ -24,3 +24,8 @@ bench *ARGS:
 # What lands or rejects a change.
 ci:
     .ci/run
+
+# What clients of a gateway wait for, for example `just bench-clients trivial rows`.
+bench-clients *ARGS:
+    cargo build --release --bin veilgate
+    target/tmp/clients/bin/python benches/clients/bench_clients.py target/release/veilgate {{ARGS}}

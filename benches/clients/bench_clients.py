@@ -1,7 +1,8 @@
 """What clients of a gateway wait for, in JSON lines: one for each figure.
 
-Run as `python bench_clients.py VEILGATE [NAME ...]` with the packages of `tests/clients/requirements.txt`, a release
-build, and nothing else on the machine. It makes a federation of three gateways in a temporary folder. Names:
+Run as `python bench_clients.py VEILGATE [--small] [NAME ...]` with the packages of `tests/clients/requirements.txt`, a
+release build, and nothing else on the machine. It makes a federation of three gateways in a temporary folder. With
+`--small` there are fewer clients and connections: a test runs it so, for the counts and not for the times. Names:
 
 trivial   a joint query of one row a side, from `cursor.execute` to its rows, and where that time goes
 rows      1,000,000 rows to pandas, against the same Arrow over a plain Flight server with TLS
@@ -15,6 +16,7 @@ import collections
 import concurrent.futures
 import contextlib
 import decimal
+import functools
 import json
 import os
 import pathlib
@@ -353,6 +355,7 @@ class Cutter:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.pairs = []
         self.over = False
+        self.lock = threading.Lock()
         threading.Thread(target=self.accept, daemon=True).start()
 
     def uri(self):
@@ -363,10 +366,11 @@ class Cutter:
             while not self.over:
                 near, _ = self.listener.accept()
                 far = socket.create_connection(("127.0.0.1", self.port))
-                self.pairs.append((near, far))
-                if self.over:
-                    self.cut()
-                    return
+                with self.lock:
+                    self.pairs.append((near, far))
+                    if self.over:
+                        self.close()
+                        return
                 for one, other in [(near, far), (far, near)]:
                     threading.Thread(target=self.copy, args=(one, other), daemon=True).start()
 
@@ -377,11 +381,15 @@ class Cutter:
                 other.sendall(data)
 
     def cut(self):
-        self.over = True
-        # Whoever waits for one more connection is woken.
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        with self.lock:
+            self.over = True
+            # Whoever waits for one more connection is woken.
+            with contextlib.suppress(OSError):
+                self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+            return self.close()
+
+    def close(self):
         pairs, self.pairs = self.pairs, []
         for pair in pairs:
             for end in pair:
@@ -540,6 +548,10 @@ if __name__ == "__main__":
     # The driver complains of connections that were cut under it when its objects are collected.
     sys.unraisablehook = lambda _: None
     binary, *names = sys.argv[1:]
+    if "--small" in names:
+        names.remove("--small")
+        BENCHMARKS["many"] = functools.partial(many, clients=12, each=4)
+        BENCHMARKS["killed"] = functools.partial(killed, connections=24)
     with tempfile.TemporaryDirectory() as folder:
         federation = Federation(binary, pathlib.Path(folder))
         try:

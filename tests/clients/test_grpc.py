@@ -224,6 +224,30 @@ class Grpc(unittest.TestCase):
                 )
         self.assertEqual(self.client.rows("SELECT 1 AS one"), [{"one": 1}])
 
+    def test_garbage_on_every_call_of_flight(self):
+        methods = "Handshake ListFlights GetFlightInfo PollFlightInfo GetSchema DoGet DoPut DoExchange DoAction ListActions"
+        for method in methods.split():
+            call = self.client.channel.stream_stream(f"/arrow.flight.protocol.FlightService/{method}")
+            for body in [b"\xff" * 64, b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x02\xc3\x28", b"\x08" * 9, bytes(5 << 20)]:
+                for metadata in [self.client.token, []]:
+                    code = None
+                    try:
+                        list(call(iter([body]), metadata=metadata, timeout=20))
+                    except grpc.RpcError as refused:
+                        code = refused.code()
+                    bad = [grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED]
+                    self.assertNotIn(code, bad, (method, body[:9]))
+                    # Those are empty messages with a field that they do not have.
+                    well_formed = method in ["ListFlights", "ListActions"]
+                    self.assertTrue(code or (well_formed and metadata), (method, body[:9]))
+        self.assertEqual(self.client.rows("SELECT 1 AS one"), [{"one": 1}])
+
+    def test_the_service_of_gateways_is_for_gateways(self):
+        for method in "Hello Catalog Propose Consent Start Commit Abort".split():
+            call = self.client.channel.unary_stream(f"/veilgate.peer.v1.Peer/{method}")
+            text = self.refused(grpc.StatusCode.ABORTED, call, b"", metadata=self.client.token)
+            self.assertIn("wrong-identity", text)
+
     def test_reflection(self):
         reflect = self.client.channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         # ServerReflectionRequest: list_services.

@@ -98,6 +98,46 @@ class Users(unittest.TestCase):
         with connect(username="otto", password=PASSWORD) as analyst:
             self.assertEqual(rows(analyst, "SELECT COUNT(*) AS n FROM veilgate.queries WHERE analyst <> 'otto@alpha'"), [(0,)])
 
+    def test_what_is_anothers(self):
+        user("add", "eve", "--role", "analyst", input=f"{PASSWORD}\n")
+        with connect(username=CONNECT["username"], password=CONNECT["password"]) as own:
+            with own.cursor() as cursor, connect(username="eve", password=PASSWORD) as eve:
+                cursor.adbc_statement.set_options(**{"adbc.statement.exec.incremental": "true"})
+                partitions = []
+                while found := cursor.adbc_execute_partitions(COUNT)[0]:
+                    partitions += found
+                # The ticket of another's query, and then its own analyst's.
+                with eve.cursor() as other:
+                    with self.assertRaises(adbc_driver_manager.Error) as refused:
+                        other.adbc_read_partition(partitions[0])
+                        other.fetchall()
+                    self.assertIn("no such query", str(refused.exception))
+                cursor.adbc_read_partition(partitions[0])
+                self.assertEqual(cursor.fetchall(), [(90,)])
+
+    def test_nothing_that_is_typed_reaches_a_log(self):
+        with connect(username=CONNECT["username"], password=CONNECT["password"]) as connection:
+            for sql in [
+                "SELECT 1 AS one -- secretword47",
+                "SELECT 1 /* secretword47 */ AS one",
+                f"{COUNT} WHERE p.ward <> 'secretword47'",
+                "SELEC 'secretword47'",
+                "SELECT secretword47 FROM alpha.people",
+                "SELECT COUNT(*) FROM alpha.secretword47",
+                "SET purpose = 'for all to know'; SELECT 'secretword47'",
+            ]:
+                try:
+                    rows(connection, sql)
+                except adbc_driver_manager.Error:
+                    pass
+        self.refused(lambda: connect(username="secretword47", password="secretword47"))
+        seen = 0
+        for path in HOME.parent.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                self.assertNotIn(b"secretword47", path.read_bytes(), path)
+                seen += path.name == "gateway.log"
+        self.assertEqual(seen, 3)
+
     def test_a_session_ends_with_its_user(self):
         user("add", "brief", "--role", "analyst", input=f"{PASSWORD}\n")
         with connect(username="brief", password=PASSWORD) as connection:

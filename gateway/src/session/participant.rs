@@ -402,6 +402,9 @@ impl Participant {
             return;
         }
         slot.cancel.store(true, Ordering::Relaxed);
+        // Those who began before they knew have opened data connections.
+        self.node.registry.forget(run);
+        self.node.carried.forget(run);
         tracing::warn!(run = %run.short(), code = error.code.name(), "run failed");
         let leaf = crate::ledger::Leaf::failure(&run, error.code, self.node.now());
         if let Err(error) = self.node.record(leaf).await {

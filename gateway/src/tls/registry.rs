@@ -37,14 +37,23 @@ struct Parked<S> {
 
 /// The connections that wait, by run, department and thread. `S` is [`DataReceiver`] outside tests.
 pub struct DataRegistry<S = DataReceiver> {
-    parked: Mutex<HashMap<Key, Parked<S>>>,
+    state: Mutex<State<S>>,
     arrived: Condvar,
+}
+
+struct State<S> {
+    parked: HashMap<Key, Parked<S>>,
+    /// Runs that have ended, and when: what arrives for them later is not parked.
+    ended: HashMap<RunId, Instant>,
 }
 
 impl<S> Default for DataRegistry<S> {
     fn default() -> Self {
         Self {
-            parked: Mutex::new(HashMap::new()),
+            state: Mutex::new(State {
+                parked: HashMap::new(),
+                ended: HashMap::new(),
+            }),
             arrived: Condvar::new(),
         }
     }
@@ -52,7 +61,7 @@ impl<S> Default for DataRegistry<S> {
 
 impl<S> std::fmt::Debug for DataRegistry<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DataRegistry({} parked)", self.lock().len())
+        write!(f, "DataRegistry({} parked)", self.lock().parked.len())
     }
 }
 
@@ -82,9 +91,9 @@ impl<S> DataRegistry<S> {
             thread,
         };
         let started = Instant::now();
-        let mut parked = self.lock();
+        let mut state = self.lock();
         loop {
-            if let Some(found) = parked.remove(&key) {
+            if let Some(found) = state.parked.remove(&key) {
                 return Ok(found.stream);
             }
             if cancel.load(Ordering::Relaxed) {
@@ -101,47 +110,54 @@ impl<S> DataRegistry<S> {
                 )
                 .at(from));
             }
-            parked = self
+            state = self
                 .arrived
-                .wait_timeout(parked, left.min(SLICE))
+                .wait_timeout(state, left.min(SLICE))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
 
-    /// Drops what is parked for a run that has ended.
+    /// Drops what is parked for a run that has ended, and what arrives for it in the next half minute.
     pub fn forget(&self, run: RunId) {
-        self.lock().retain(|key, _| key.run != run);
+        let mut state = self.lock();
+        state.parked.retain(|key, _| key.run != run);
+        state.ended.insert(run, Instant::now());
     }
 
-    /// Takes in a connection; drops it when the department has too many waiting, or one for the same
-    /// run and thread. Says whether it was kept.
+    /// Takes in a connection; drops it when its run has ended, or the department has too many waiting, or one
+    /// for the same run and thread. Says whether it was kept.
     pub(crate) fn arrive(&self, run: RunId, from: Department, thread: u8, stream: S) -> bool {
         let now = Instant::now();
-        let mut parked = self.lock();
-        Self::sweep(&mut parked, now);
-        let waiting = parked.keys().filter(|key| key.from == from).count();
+        let mut state = self.lock();
+        state.sweep(now);
+        let waiting = state.parked.keys().filter(|key| key.from == from).count();
         let key = Key { run, from, thread };
-        if waiting >= PARKED_EACH || parked.contains_key(&key) {
+        let ended = state.ended.contains_key(&run);
+        if ended || waiting >= PARKED_EACH || state.parked.contains_key(&key) {
             return false;
         }
-        parked.insert(key, Parked { stream, since: now });
+        state.parked.insert(key, Parked { stream, since: now });
         self.arrived.notify_all();
         true
     }
 
     /// Drops what has waited too long.
     pub(super) fn purge(&self, now: Instant) {
-        Self::sweep(&mut self.lock(), now);
+        self.lock().sweep(now);
     }
 
-    fn sweep(parked: &mut HashMap<Key, Parked<S>>, now: Instant) {
-        parked.retain(|_, waiting| now.saturating_duration_since(waiting.since) < PARKED_FOR);
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
+        // Every change is one call on a map, so a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Parked<S>>> {
-        // Every change is one call on the map, so a panic elsewhere leaves it whole.
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+impl<S> State<S> {
+    fn sweep(&mut self, now: Instant) {
+        let young = |since: &Instant| now.saturating_duration_since(*since) < PARKED_FOR;
+        self.parked.retain(|_, waiting| young(&waiting.since));
+        self.ended.retain(|_, since| young(since));
     }
 }
 
@@ -212,5 +228,11 @@ mod tests {
         assert!(registry.arrive(RUN, "tax".into(), 0, 0));
         registry.forget(RUN);
         assert!(take(&registry, "tax", 0).is_err());
+        assert!(!registry.arrive(RUN, "tax".into(), 0, 0), "it has ended");
+        registry.purge(Instant::now() + PARKED_FOR);
+        assert!(
+            registry.arrive(RUN, "tax".into(), 0, 0),
+            "that is forgotten too"
+        );
     }
 }

@@ -259,6 +259,37 @@ fn the_page_for_researchers_runs_as_it_stands() {
     }
 }
 
+/// Clients at once, and clients that are cut off: no answer is another's, and nothing is left of them.
+#[test]
+fn what_many_clients_leave_behind() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/clients/bench_clients.py");
+    let output = Command::new(python())
+        .arg(script)
+        .arg(env!("CARGO_BIN_EXE_veilgate-under-test"))
+        .args(["--small", "many", "killed"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let lines = String::from_utf8_lossy(&output.stdout);
+    let mut figures = lines
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let many = figures.next().unwrap();
+    assert_eq!((&many["queries"], &many["wrong"]), (&48.into(), &0.into()));
+    let killed = figures.next().unwrap();
+    assert_eq!(killed["queries_left"], 0, "{killed}");
+    for department in ["alpha", "beta", "bureau"] {
+        for what in ["files", "threads"] {
+            let count = |when: &str| killed[when][department][what].as_u64().unwrap();
+            assert!(
+                count("after") <= count("before"),
+                "{department} {what}: {killed}"
+            );
+        }
+    }
+}
+
 #[test]
 fn clients_of_analysts() {
     let dir = tempfile::tempdir().unwrap();
