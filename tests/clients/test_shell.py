@@ -144,8 +144,8 @@ class Shell(unittest.TestCase):
 
 
 class Script(unittest.TestCase):
-    def run_script(self, text):
-        command = [BINARY, "shell", "--dir", str(DIR), "--output", "csv", "--quiet"]
+    def run_script(self, text, *more):
+        command = [BINARY, "shell", "--dir", str(DIR), "--output", "csv", "--quiet", *more]
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
 
     def test_a_script_ends_at_its_first_mistake(self):
@@ -154,6 +154,12 @@ class Script(unittest.TestCase):
         done = self.run_script("SELECT 1 AS a;\nSELEC;\nSELECT 3 AS c;")
         self.assertEqual((done.returncode, done.stdout), (64, "a\n1\n"))
         self.assertIn("sql-syntax", done.stderr)
+        street = "SELECT p.street FROM alpha.people p WHERE p.id = 7"
+        done = self.run_script(street)
+        self.assertEqual(done.returncode, 77)
+        self.assertIn("`inquiry` or `census`", done.stderr)
+        done = self.run_script(street, "--purpose", "census", "--case", "17")
+        self.assertEqual((done.returncode, done.stdout), (0, "street\nstreet7\n"))
         done = self.run_script("/* off:\nSELECT 1 AS a;\n*/\nSELECT 2 AS b;")
         self.assertEqual((done.returncode, done.stdout), (0, "b\n2\n"))
 

@@ -236,6 +236,7 @@ Examples:
   veilgate query --dir DIR \"SELECT r.district, COUNT(*) AS people FROM civil.residents r
       JOIN tax.income i ON r.person_id = i.person_id GROUP BY r.district\"
   veilgate query --federation federation.toml --identity analyst.pem --as analyst@civil -f q.sql
+  veilgate query --dir DIR --purpose \"fraud inquiry\" --case 2026/17 -f q.sql
   veilgate explain --dir DIR < q.sql
 
 In a sandbox's folder, --dir can be left out. Ctrl-C cancels the query at every gateway.")]
@@ -246,9 +247,33 @@ pub struct QueryArgs {
     /// Reads the query from a file; `-` is standard input.
     #[arg(long, short = 'f', value_name = "FILE", conflicts_with = "sql")]
     pub file: Option<PathBuf>,
+    /// What the answer is for.
+    #[command(flatten)]
+    pub reason: ReasonArgs,
     /// Where.
     #[command(flatten)]
     pub connect: ConnectArgs,
+}
+
+/// What answers are for.
+#[derive(Debug, Clone, Args)]
+pub struct ReasonArgs {
+    /// What the answer is for; every department with a part in the query records it, and some ask for it.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub purpose: String,
+    /// The number of the case that the answer is for.
+    #[arg(
+        long = "case",
+        value_name = "NUMBER",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub case: String,
 }
 
 /// `veilgate shell`
@@ -262,6 +287,9 @@ Examples:
 In a sandbox's folder, --dir can be left out. \\? lists the commands; Ctrl-C cancels a query at every
 gateway, Ctrl-D ends the shell. A script ends at the first statement that fails, with its exit code.")]
 pub struct ShellArgs {
+    /// What answers are for, until `\\purpose` or `\\case` says otherwise.
+    #[command(flatten)]
+    pub reason: ReasonArgs,
     /// Where.
     #[command(flatten)]
     pub connect: ConnectArgs,

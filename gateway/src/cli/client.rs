@@ -2,6 +2,7 @@
 //!
 //! A query ends early when its future is dropped; the home gateway then cancels it everywhere.
 
+use super::args::ReasonArgs;
 use super::connect::{Target, Who};
 use super::output::Rows;
 use super::progress::Progress;
@@ -51,6 +52,15 @@ pub struct Reason {
     pub purpose: String,
     /// The case number; empty where nothing is said.
     pub case: String,
+}
+
+impl From<&ReasonArgs> for Reason {
+    fn from(args: &ReasonArgs) -> Self {
+        Self {
+            purpose: args.purpose.clone(),
+            case: args.case.clone(),
+        }
+    }
 }
 
 impl Reason {

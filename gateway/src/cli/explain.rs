@@ -11,7 +11,11 @@ use veilgate_proto::analyst::v1::{ExplainEntry, ExplainReply};
 pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
     let sql = query::sql(args)?;
     let target = Target::resolve(&args.connect)?;
-    let explained = runtime()?.block_on(until_signal(ask(&target, &sql)))?;
+    let explained = runtime()?.block_on(until_signal(ask(
+        &target,
+        &sql,
+        &Reason::from(&args.reason),
+    )))?;
     show(&explained, common.output)
 }
 
@@ -19,9 +23,9 @@ pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
 ///
 /// # Errors
 /// As [`Client::connect`] and [`Client::explain`].
-pub async fn ask(target: &Target, sql: &str) -> Result<ExplainReply> {
+pub async fn ask(target: &Target, sql: &str, reason: &Reason) -> Result<ExplainReply> {
     let mut client = Client::connect(target).await?;
-    client.explain(sql, &Reason::default()).await
+    client.explain(sql, reason).await
 }
 
 /// A table is the text for people; CSV and Arrow are its rows; JSON is one object with both.

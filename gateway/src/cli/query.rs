@@ -15,7 +15,9 @@ const MAX_SQL: u64 = 1 << 20;
 pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
     let sql = sql(args)?;
     let target = Target::resolve(&args.connect)?;
-    let answer = runtime()?.block_on(until_signal(ask(&target, &sql, common.quiet)))?;
+    let reason = Reason::from(&args.reason);
+    let asked = ask(&target, &sql, &reason, common.quiet);
+    let answer = runtime()?.block_on(until_signal(asked))?;
     show(&answer, common)
 }
 
@@ -23,10 +25,10 @@ pub(super) fn run(args: &QueryArgs, common: &Common) -> Result<()> {
 ///
 /// # Errors
 /// As [`Client::connect`] and [`Client::query`].
-pub async fn ask(target: &Target, sql: &str, quiet: bool) -> Result<Answer> {
+pub async fn ask(target: &Target, sql: &str, reason: &Reason, quiet: bool) -> Result<Answer> {
     let mut progress = Progress::start(quiet);
     let mut client = Client::connect(target).await?;
-    client.query(sql, &Reason::default(), &mut progress).await
+    client.query(sql, reason, &mut progress).await
 }
 
 /// Prints the rows to standard output and the notices to standard error.

@@ -3,7 +3,7 @@
 
 use super::proof;
 use crate::cli::args::{DemoArgs, Format};
-use crate::cli::client::Answer;
+use crate::cli::client::{Answer, Reason};
 use crate::cli::output::line_width;
 use crate::cli::{explain, print, query, report};
 use crate::sandbox::Sandbox;
@@ -80,7 +80,7 @@ async fn explanation(sandbox: &Sandbox) -> Result<()> {
         "What leaves each department, and who sees it",
         "EXPLAIN of the same query. Every gateway checked it against its own policy.",
     ))?;
-    let explained = explain::ask(&sandbox.target(), QUERY).await?;
+    let explained = explain::ask(&sandbox.target(), QUERY, &Reason::default()).await?;
     print(&format!("{}\n", explained.text.trim_end()))
 }
 

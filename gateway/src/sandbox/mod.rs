@@ -7,7 +7,7 @@ pub mod process;
 pub mod state;
 
 use crate::cli::args::{Common, SandboxArgs};
-use crate::cli::client::{Answer, ended, until_signal};
+use crate::cli::client::{Answer, Reason, ended, until_signal};
 use crate::cli::connect::{Target, Who};
 use crate::cli::{print, query, runtime, say};
 pub use folder::Folder;
@@ -71,7 +71,7 @@ impl Sandbox {
     /// Those of the query; those of a gateway that ends in the middle.
     pub async fn ask(&mut self, sql: &str, quiet: bool) -> Result<Answer> {
         let target = self.target();
-        query::ask(&target, sql, quiet).await
+        query::ask(&target, sql, &Reason::default(), quiet).await
     }
 
     /// Stays until Ctrl-C, SIGTERM, or no gateway is left.

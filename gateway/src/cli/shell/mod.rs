@@ -51,7 +51,7 @@ pub(super) fn run(args: &ShellArgs, common: &Common) -> Result<()> {
     let mut shell = Shell {
         client,
         runtime,
-        reason: Reason::default(),
+        reason: Reason::from(&args.reason),
         format: common.output,
         quiet: common.quiet,
         timing: false,
