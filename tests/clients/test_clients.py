@@ -98,7 +98,7 @@ class Adbc(unittest.TestCase):
             for schema in found[0]["catalog_db_schemas"]
         }
         self.assertEqual(schemas["alpha"], {"people", "rows"})
-        self.assertEqual(schemas["veilgate"], {"audit", "catalog", "notices", "queries"})
+        self.assertEqual(schemas["veilgate"], {"audit", "catalog", "notices", "queries", "sessions"})
         schema = self.connection.adbc_get_table_schema("people", db_schema_filter="alpha")
         self.assertEqual(schema.field("born").type, pyarrow.date32())
 
@@ -136,7 +136,9 @@ class Adbc(unittest.TestCase):
         query = self.cursor.fetch_arrow_table().schema.metadata[b"veilgate.query_id"].decode()
         told = self.rows("SELECT kind, notice FROM veilgate.notices WHERE query_id = ?", (query,))
         kinds = {kind for kind, _ in told}
-        self.assertTrue({"rule", "ledger", "traffic"} <= kinds, kinds)
+        self.assertTrue({"source", "rule", "ledger", "traffic", "time"} <= kinds, kinds)
+        sources = [notice for kind, notice in told if kind == "source"]
+        self.assertEqual([source.split(";")[0] for source in sources], ["alpha: people", "beta: incomes"])
         state = "SELECT state, rows, departments FROM veilgate.queries WHERE query_id = $1"
         self.assertEqual(self.rows(state, (query,)), [("fetched", 3, "alpha, beta, bureau")])
         leaves = "SELECT kind FROM veilgate.audit WHERE run = $1 ORDER BY leaf"

@@ -88,6 +88,9 @@ class Users(unittest.TestCase):
         with connect(username=CONNECT["username"], password=CONNECT["password"]) as connection:
             self.assertEqual(rows(connection, COUNT), [(90,)])
         with connect(username="carla", password=PASSWORD) as auditor:
+            sessions = dict(rows(auditor, "SELECT analyst, connections FROM veilgate.sessions"))
+            self.assertGreaterEqual(sessions["carla@alpha"], 1)
+            self.assertIn(f"{CONNECT['username']}@alpha", sessions)
             others = rows(auditor, "SELECT DISTINCT analyst FROM veilgate.queries")
             self.assertIn((f"{CONNECT['username']}@alpha",), others)
             for sql in [COUNT, f"EXPLAIN {COUNT}"]:
@@ -96,7 +99,9 @@ class Users(unittest.TestCase):
                 self.assertIn("role `analyst`", str(refused.exception))
         user("add", "otto", "--role", "analyst", input=f"{PASSWORD}\n")
         with connect(username="otto", password=PASSWORD) as analyst:
-            self.assertEqual(rows(analyst, "SELECT COUNT(*) AS n FROM veilgate.queries WHERE analyst <> 'otto@alpha'"), [(0,)])
+            for view in ["queries", "sessions"]:
+                sql = f"SELECT COUNT(*) AS n FROM veilgate.{view} WHERE analyst <> 'otto@alpha'"
+                self.assertEqual(rows(analyst, sql), [(0,)])
 
     def test_what_is_anothers(self):
         user("add", "eve", "--role", "analyst", input=f"{PASSWORD}\n")

@@ -22,7 +22,7 @@ use veilgate_federated::planner::statement::OWN_SCHEMA;
 const TABLE: &str = "TABLE";
 const VIEW: &str = "VIEW";
 /// The gateway's own tables.
-const VIEWS: [&str; 4] = ["audit", "catalog", "notices", "queries"];
+const VIEWS: [&str; 5] = ["audit", "catalog", "notices", "queries", "sessions"];
 
 /// What a gateway tells of itself.
 pub(super) struct Info {

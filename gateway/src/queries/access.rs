@@ -7,11 +7,11 @@ use super::options::{Key, Options};
 use super::{QueryManager, options};
 use crate::session::Asker;
 use crate::tls::{Caller, Connection};
-use crate::users::{Role, SESSION_PREFIX, Sessions};
+use crate::users::{Listed, Role, SESSION_PREFIX, Sessions, digest};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use sha2::{Digest, Sha256};
+use std::time::Instant;
 use tonic::metadata::MetadataMap;
 use veilgate_federated::error::{Code, Error, Result};
 use zeroize::Zeroizing;
@@ -115,10 +115,14 @@ impl QueryManager {
             }
             Caller::Guest => self.guest(metadata)?,
         };
-        let key = match &token {
-            Some(token) => Key::Login(hex::encode(Sha256::digest(token.as_bytes()))),
+        let login = token.as_ref().and_then(|token| digest(token));
+        let key = match login {
+            Some(login) => Key::Login(login),
             None => Key::Connection(connection.number),
         };
+        if let Some(token) = &token {
+            self.enter(token, &connection);
+        }
         let mut options = self.options.of(&key);
         for (header, name) in [(PURPOSE, "purpose"), (CASE, "case")] {
             if let Some(value) = metadata.get(header) {
@@ -140,6 +144,19 @@ impl QueryManager {
             options,
             token,
         })
+    }
+
+    /// Notes that a session goes over this connection, until that ends.
+    fn enter(&self, token: &str, connection: &Connection) {
+        let logins = self.logins.as_ref();
+        let entered = logins.and_then(|of| Some((of.clone(), of.enter(token, connection.number)?)));
+        if let Some((logins, session)) = entered {
+            let connection = connection.clone();
+            tokio::spawn(async move {
+                connection.ended.cancelled().await;
+                logins.leave(&session, connection.number);
+            });
+        }
     }
 
     /// Checks the password in a handshake's metadata, and gives the token to be shown from then on.
@@ -180,6 +197,25 @@ impl QueryManager {
                 query.cancel();
             }
         }
+    }
+
+    /// Forgets the sessions that have ended.
+    pub(super) fn forget_sessions(&self) {
+        if let Some(logins) = &self.logins {
+            for session in logins.sweep(Instant::now()) {
+                self.options.close(&Key::Login(session));
+            }
+        }
+    }
+
+    /// Who is logged in: one's own sessions, or everybody's for an auditor.
+    pub(super) fn listed(&self, session: &Session) -> Vec<Listed> {
+        let mut list = self.logins.as_ref().map(Sessions::list).unwrap_or_default();
+        for listed in &mut list {
+            listed.name = format!("{}@{}", listed.name, self.node.department);
+        }
+        list.retain(|listed| session.auditor || listed.name == session.analyst);
+        list
     }
 
     /// Sets an option for the rest of a session.

@@ -1,6 +1,7 @@
 //! What an analyst says once for all statements of a session: the purpose and the case number.
 
 use crate::session::check_reason;
+use crate::users::Digest;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use veilgate_federated::error::{Code, Error, Result};
@@ -57,7 +58,7 @@ impl Options {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
     /// Calls with the same token of a login.
-    Login(String),
+    Login(Digest),
     /// Calls over the same connection.
     Connection(u64),
 }

@@ -259,11 +259,13 @@ impl QueryManager {
         });
     }
 
-    /// Throws away kept answers for which nobody came, for as long as the gateway stands.
+    /// Throws away kept answers for which nobody came and forgets sessions that have ended, for as long as the
+    /// gateway stands.
     pub(crate) async fn sweep(&self) {
         let mut tick = tokio::time::interval(SWEEP);
         loop {
             tick.tick().await;
+            self.forget_sessions();
             let now = self.node.now();
             for query in self.everything() {
                 if matches!(query.state(), State::Kept { expires, .. } if expires <= now) {

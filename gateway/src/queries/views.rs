@@ -6,9 +6,11 @@
 use super::{Query, QueryManager, Session, State};
 use crate::clock::rfc3339;
 use crate::ledger::recent;
+use crate::users::Listed;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use veilgate_federated::error::{Code, Error, Result};
 use veilgate_federated::local::views::Views;
 use veilgate_federated::planner::statement::OWN_SCHEMA;
@@ -27,6 +29,10 @@ impl QueryManager {
                 ("notices", notices(&remembered)?),
                 ("catalog", self.columns().await?),
                 ("audit", self.leaves(session, &remembered).await?),
+                (
+                    "sessions",
+                    sessions(&self.listed(session), self.node.now())?,
+                ),
             ],
         })
     }
@@ -113,6 +119,24 @@ fn queries(all: &[Arc<Query>]) -> Result<RecordBatch> {
         ("purpose", each(&|query| query.asker.purpose.clone())),
         ("case_number", each(&|query| query.asker.case.clone())),
         ("rows", Arc::new(rows)),
+    ])
+}
+
+/// One row for each session of a login.
+fn sessions(all: &[Listed], now: u64) -> Result<RecordBatch> {
+    let at = |ago: Duration| rfc3339(now.saturating_sub(ago.as_secs()));
+    let connections = all.iter().map(|of| i64::try_from(of.connections).ok());
+    batch(vec![
+        (
+            "analyst",
+            texts(all.iter().map(|of| of.name.clone()).collect()),
+        ),
+        ("since", texts(all.iter().map(|of| at(of.age)).collect())),
+        (
+            "last_used",
+            texts(all.iter().map(|of| at(of.idle)).collect()),
+        ),
+        ("connections", Arc::new(connections.collect::<Int64Array>())),
     ])
 }
 

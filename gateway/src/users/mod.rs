@@ -19,11 +19,12 @@ mod tests;
 
 pub use file::Role;
 pub use login::Users;
-pub use sessions::{SESSION_PREFIX, Sessions};
+pub use sessions::{Listed, SESSION_PREFIX, Sessions};
 
 pub(crate) use file::{Entry, TokenEntry, UsersFile};
 pub(crate) use password::{LONGEST_PASSWORD, SHORTEST_PASSWORD};
 pub(crate) use secret::{Digest, TokenId, new_token};
+pub(crate) use sessions::digest;
 pub(crate) use store::edit;
 
 /// The usual name of the file, beside `gateway.toml`.

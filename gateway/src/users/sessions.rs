@@ -2,7 +2,7 @@
 
 use super::secret::{Digest, generate, is_secret};
 use super::{Shown, User, Users};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ pub const SESSION_PREFIX: &str = "veilgate_s_";
 
 /// A session that nobody has used for this long has ended.
 const IDLE: Duration = Duration::from_secs(60 * 60);
+/// A session over no connection has ended after this long: clients connect again after a pause.
+const ALONE: Duration = Duration::from_secs(10 * 60);
 /// No session is longer.
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 /// Sessions at the same time; one more ends the one that was used least recently.
@@ -31,12 +33,32 @@ struct Session {
     shown: Shown,
     since: Instant,
     used: Instant,
+    /// Over which it goes, by number.
+    connections: HashSet<u64>,
+    /// Since when it goes over none.
+    alone: Option<Instant>,
+}
+
+/// What is told of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Whose it is.
+    pub name: String,
+    /// Since they logged in.
+    pub age: Duration,
+    /// Since it was used last.
+    pub idle: Duration,
+    /// Over which it goes.
+    pub connections: usize,
 }
 
 impl Session {
     fn ended(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.used) >= IDLE
             || now.saturating_duration_since(self.since) >= LONGEST
+            || self
+                .alone
+                .is_some_and(|alone| now.saturating_duration_since(alone) >= ALONE)
     }
 }
 
@@ -94,6 +116,62 @@ impl Sessions {
         }
     }
 
+    /// The session with this token goes over this connection: its digest when that is news, to
+    /// [leave](Sessions::leave) with at the connection's end.
+    pub(crate) fn enter(&self, text: &str, connection: u64) -> Option<Digest> {
+        let digest = digest(text)?;
+        let mut open = self.lock();
+        let session = open.get_mut(&digest)?;
+        session.alone = None;
+        session.connections.insert(connection).then_some(digest)
+    }
+
+    /// A connection has ended.
+    pub(crate) fn leave(&self, session: &Digest, connection: u64) {
+        self.leave_at(session, connection, Instant::now());
+    }
+
+    pub(super) fn leave_at(&self, session: &Digest, connection: u64, now: Instant) {
+        if let Some(session) = self.lock().get_mut(session)
+            && session.connections.remove(&connection)
+            && session.connections.is_empty()
+        {
+            session.alone = Some(now);
+        }
+    }
+
+    /// Forgets the sessions that have ended, and says which.
+    pub(crate) fn sweep(&self, now: Instant) -> Vec<Digest> {
+        let mut open = self.lock();
+        let ended: Vec<Digest> = open
+            .iter()
+            .filter(|(_, session)| session.ended(now))
+            .map(|(digest, _)| *digest)
+            .collect();
+        for digest in &ended {
+            open.remove(digest);
+        }
+        ended
+    }
+
+    /// The sessions there are, the oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Listed> {
+        let now = Instant::now();
+        let open = self.lock();
+        let mut list: Vec<Listed> = open
+            .values()
+            .map(|session| Listed {
+                name: session.name.clone(),
+                age: now.saturating_duration_since(session.since),
+                idle: now.saturating_duration_since(session.used),
+                connections: session.connections.len(),
+            })
+            .collect();
+        list.sort_by_key(|session| std::cmp::Reverse(session.age));
+        list
+    }
+
     /// Ends a session, if there is one.
     pub fn revoke(&self, text: &str) {
         if let Some(digest) = digest(text) {
@@ -118,6 +196,8 @@ impl Sessions {
             shown: user.shown.clone(),
             since: now,
             used: now,
+            connections: HashSet::new(),
+            alone: Some(now),
         };
         open.insert(digest, session);
         Ok(text)
@@ -162,7 +242,7 @@ impl Sessions {
 }
 
 /// The digest of a session's secret; `None` for a text that is no session token.
-fn digest(text: &str) -> Option<Digest> {
+pub(crate) fn digest(text: &str) -> Option<Digest> {
     let secret = text.strip_prefix(SESSION_PREFIX)?;
     is_secret(secret).then(|| Digest::of(secret))
 }

@@ -279,6 +279,7 @@ fn what_many_clients_leave_behind() {
     assert_eq!((&many["queries"], &many["wrong"]), (&48.into(), &0.into()));
     let killed = figures.next().unwrap();
     assert_eq!(killed["queries_left"], 0, "{killed}");
+    assert_eq!(killed["sessions_left"], 0, "{killed}");
     for department in ["alpha", "beta", "bureau"] {
         for what in ["files", "threads"] {
             let count = |when: &str| killed[when][department][what].as_u64().unwrap();

@@ -264,12 +264,45 @@ fn sessions_end_when_idle_and_at_last() {
     let minutes = |minutes: u64| start + Duration::from_secs(60 * minutes);
     let idle = sessions.issue_at(&audit, start).unwrap();
     let used = sessions.issue_at(&audit, start).unwrap();
+    for session in [&idle, &used] {
+        assert!(sessions.enter(session, 1).is_some());
+        assert!(sessions.enter(session, 1).is_none(), "that is no news");
+    }
     for half_hours in 0..24 {
         sessions.check_at(&used, minutes(30 * half_hours)).unwrap();
     }
     wrong(&sessions.check_at(&idle, minutes(60)).unwrap_err());
     wrong(&sessions.check_at(&used, minutes(12 * 60)).unwrap_err());
     wrong(&sessions.check_at(&used, start).unwrap_err());
+    assert_eq!(sessions.len(), 0);
+}
+
+#[test]
+fn sessions_end_some_time_after_their_last_connection() {
+    let (_folder, path, users) = users();
+    let (_, token) = give_token(&path, "audit", 60);
+    let audit = users.token(&token).unwrap();
+    let sessions = Sessions::new(users);
+    let start = Instant::now();
+    let minutes = |minutes: u64| start + Duration::from_secs(60 * minutes);
+    let session = sessions.issue_at(&audit, start).unwrap();
+    let entered = sessions.enter(&session, 1).unwrap();
+    sessions.enter(&session, 2).unwrap();
+    sessions.leave_at(&entered, 1, minutes(1));
+    assert!(sessions.sweep(minutes(50)).is_empty(), "one is left");
+    assert_eq!(sessions.list()[0].connections, 1);
+    sessions.leave_at(&entered, 2, minutes(50));
+    sessions.leave_at(&entered, 2, minutes(55));
+    sessions.check_at(&session, minutes(59)).unwrap();
+    // It comes back, and leaves again.
+    sessions.enter(&session, 3).unwrap();
+    sessions.leave_at(&entered, 3, minutes(70));
+    assert!(sessions.sweep(minutes(79)).is_empty());
+    assert_eq!(sessions.sweep(minutes(80)), [entered]);
+    wrong(&sessions.check_at(&session, minutes(80)).unwrap_err());
+    // One whose client never came back.
+    sessions.issue_at(&audit, start).unwrap();
+    assert_eq!(sessions.sweep(minutes(10)).len(), 1);
     assert_eq!(sessions.len(), 0);
 }
 
@@ -283,6 +316,9 @@ fn the_least_recently_used_session_makes_room() {
     let at = |millis| start + Duration::from_millis(millis);
     let first = sessions.issue_at(&audit, at(0)).unwrap();
     let second = sessions.issue_at(&audit, at(1)).unwrap();
+    for session in [&first, &second] {
+        sessions.enter(session, 1).unwrap();
+    }
     for _ in 2..10_000 {
         sessions.issue_at(&audit, at(2)).unwrap();
     }
