@@ -105,6 +105,11 @@ fn mistakes_are_explained_with_their_place() {
         ),
         (
             "[\"fraud inquiry\"]",
+            "[]",
+            "policy.toml, line 14, column 64: an empty list of purposes would allow nobody; leave `purposes` out to allow all",
+        ),
+        (
+            "[\"fraud inquiry\"]",
             "[\" \"]",
             "policy.toml, line 14, column 65: a purpose has 1 to 200 characters, all of them printable",
         ),

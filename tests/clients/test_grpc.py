@@ -105,7 +105,7 @@ class Grpc(unittest.TestCase):
         client = Client()
         for query in cls.fetched:
             deadline = time.monotonic() + 60
-            while (STATE / "results" / query).exists():
+            while list((STATE / "results").glob(f"{query}*")):
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
             try:
@@ -150,8 +150,26 @@ class Grpc(unittest.TestCase):
         self.client.cancel(query)
         self.refused(grpc.StatusCode.UNAVAILABLE, lambda: watching)
         self.failed(query)
-        # What has ended stays as it is.
+        # A result that waits is thrown away.
+        query = self.client.submit("SELECT 1 AS one")
+        list(self.client.watch(query))
         self.client.cancel(query)
+        self.assertEqual(list((STATE / "results").glob(f"{query}*")), [])
+        lost = messages.FetchRequest(query_id=query)
+        code = grpc.StatusCode.INVALID_ARGUMENT
+        self.assertIn("fetched already", self.refused(code, self.client.stub.Fetch, lost, metadata=self.client.token))
+
+    def test_as_many_as_one_may_have_and_no_more(self):
+        """Whoever has too many can still look for them."""
+        ward = "SELECT p.ward FROM alpha.people p WHERE p.id = 1"
+        many = [self.client.submit(ward) for _ in range(64)]
+        self.assertIn("64", self.refused(grpc.StatusCode.RESOURCE_EXHAUSTED, self.client.submit, ward))
+        states = self.client.rows("SELECT query_id, state FROM veilgate.queries WHERE departments <> ''")
+        self.assertTrue(set(many) <= {row["query_id"] for row in states})
+        for query in many:
+            list(self.client.watch(query))
+            self.client.cancel(query)
+        self.assertEqual(self.client.rows(ward), [{"ward": "north"}])
 
     def test_explain_and_catalog(self):
         asked = messages.ExplainRequest(sql=JOINED)

@@ -131,6 +131,8 @@ class Shell(unittest.TestCase):
         self.ask("SELECT 1 AS one;", "(1 row)")
 
     def test_the_end_and_the_history(self):
+        self.second = Terminal(self.home.name)
+        self.second.until("alpha> ")
         self.ask("SELECT 7 AS seven;", "(1 row)")
         self.ask(" SELECT 8 AS hidden;", "(1 row)")
         self.shell.type("half a line\x03")
@@ -141,6 +143,16 @@ class Shell(unittest.TestCase):
         self.assertEqual(stat.S_IMODE(history.stat().st_mode), 0o600)
         self.assertIn("SELECT 7", history.read_text())
         self.assertNotIn("hidden", history.read_text())
+        # Another that was opened meanwhile adds to it.
+        self.ask_another("SELECT 9 AS nine;")
+        self.assertIn("SELECT 7", history.read_text())
+        self.assertIn("SELECT 9", history.read_text())
+
+    def ask_another(self, text):
+        self.shell = self.second
+        self.ask(text, "(1 row)")
+        self.shell.type("\x04")
+        self.shell.ended()
 
 
 class Script(unittest.TestCase):

@@ -57,7 +57,17 @@ fn ambiguous(plan: &Arc<dyn ExecutionPlan>) -> bool {
         .iter()
         .map(|of| of.name().as_str())
         .collect();
-    names.len() < schema.fields().len() || plan.children().into_iter().any(ambiguous)
+    names.len() < schema.fields().len()
+        || plan.name().contains("Join") && sides_share(plan)
+        || plan.children().into_iter().any(ambiguous)
+}
+
+/// Whether two inputs of an operator have columns of one name, even where the output shows one of them.
+fn sides_share(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let schemas: Vec<_> = plan.children().iter().map(|side| side.schema()).collect();
+    let mut seen = BTreeSet::new();
+    let mut names = schemas.iter().flat_map(|side| side.fields().iter());
+    names.any(|field| !seen.insert(field.name()))
 }
 
 #[cfg(test)]

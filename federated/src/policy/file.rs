@@ -60,10 +60,8 @@ struct AllowEntry {
     functions: Vec<Spanned<String>>,
     k: Spanned<u32>,
     leakage: Option<Spanned<String>>,
-    #[serde(default)]
-    recipients: Vec<Spanned<String>>,
-    #[serde(default)]
-    purposes: Vec<Spanned<String>>,
+    recipients: Option<Spanned<Vec<Spanned<String>>>>,
+    purposes: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     case: bool,
 }
@@ -283,6 +281,24 @@ impl Reader<'_> {
         Ok(uses)
     }
 
+    /// The items of a list that may be left out, but not be empty.
+    fn listed<'e>(
+        &self,
+        list: Option<&'e Spanned<Vec<Spanned<String>>>>,
+        name: &str,
+    ) -> Result<&'e [Spanned<String>]> {
+        match list {
+            None => Ok(&[]),
+            Some(list) if list.get_ref().is_empty() => Err(self.file.error(
+                list.span(),
+                format!(
+                    "an empty list of {name} would allow nobody; leave `{name}` out to allow all"
+                ),
+            )),
+            Some(list) => Ok(list.get_ref()),
+        }
+    }
+
     fn rule(
         &mut self,
         table: &str,
@@ -300,8 +316,8 @@ impl Reader<'_> {
                 ));
             }
         };
-        let mut recipients = Vec::with_capacity(entry.recipients.len());
-        for recipient in &entry.recipients {
+        let mut recipients = Vec::new();
+        for recipient in self.listed(entry.recipients.as_ref(), "recipients")? {
             if !is_department_name(recipient.get_ref()) {
                 return Err(self.file.error(
                     recipient.span(),
@@ -313,8 +329,8 @@ impl Reader<'_> {
             }
             recipients.push(recipient.get_ref().clone());
         }
-        let mut purposes = Vec::with_capacity(entry.purposes.len());
-        for purpose in &entry.purposes {
+        let mut purposes = Vec::new();
+        for purpose in self.listed(entry.purposes.as_ref(), "purposes")? {
             if let Some(problem) = purpose_problem(purpose.get_ref()) {
                 return Err(self.file.error(purpose.span(), problem));
             }

@@ -83,7 +83,7 @@ impl Rule {
             let names: Vec<String> = self.purposes.iter().map(|of| format!("`{of}`")).collect();
             words.push(format!("the purpose {}", names.join(" or ")));
         }
-        if self.case && reason.case.is_empty() {
+        if self.case && reason.case.trim().is_empty() {
             words.push("a case number".to_owned());
         }
         (!words.is_empty()).then(|| words.join(" and "))
@@ -381,8 +381,28 @@ fn purpose_problem(purpose: &str) -> Option<String> {
     (!good).then(|| format!("a purpose has 1 to {MAX_REASON} characters, all of them printable"))
 }
 
-/// Whether a text can be a purpose or a case number: short, without control characters.
+/// Whether a text can be a purpose or a case number: short, without characters that control or cannot be
+/// seen.
 #[must_use]
 pub fn is_reason(text: &str) -> bool {
-    text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control)
+    text.chars().count() <= MAX_REASON && text.chars().all(is_seen)
+}
+
+/// Whether a character is neither a control nor one that only formats text (general categories Cc, Cf, Zl, Zp of
+/// Unicode, as far as they are in use).
+fn is_seen(c: char) -> bool {
+    !c.is_control()
+        && !matches!(
+            c,
+            '\u{ad}'
+                | '\u{600}'..='\u{605}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }

@@ -56,6 +56,13 @@ fn a_rule_with_a_case_wants_its_number() {
         case: "2026/17",
     };
     check_for(&federation, &plan, "tax", reason).unwrap();
+    for nothing in ["", "  "] {
+        let denial = refused(&federation, &plan, "audit", nothing);
+        assert!(
+            denial.asked.ends_with("without a case number"),
+            "{nothing:?}"
+        );
+    }
     let denial = refused(&federation, &plan, "audit", "");
     assert_eq!(
         denial.asked,

@@ -112,7 +112,7 @@ impl Analyst for AnalystService {
                     (Ok(step), true)
                 }
                 State::Done(finished) => (Ok(ended(finished.rows.num_rows(), 0)), false),
-                State::Kept { rows, expires } => (Ok(ended(rows, expires)), false),
+                State::Kept { rows, expires, .. } => (Ok(ended(rows, expires)), false),
                 State::Gone(rows) => (Ok(ended(rows, 0)), false),
                 State::Failed(error) => (Err(status(error)), false),
             };
@@ -134,6 +134,9 @@ impl Analyst for AnalystService {
     async fn fetch(&self, request: Request<wire::FetchRequest>) -> Reply<Self::FetchStream> {
         let session = self.session(&request).await?;
         let query = self.find(&session, &request.get_ref().query_id)?;
+        if !query.departments.is_empty() {
+            session.may_ask().map_err(status)?;
+        }
         let finished = self.manager.answer(&query).await.map_err(status)?;
         let head = Part::Head(head(query.id, &finished));
         let pieces = Pieces::new(finished.rows.clone()).map_err(status)?;
@@ -154,7 +157,9 @@ impl Analyst for AnalystService {
 
     async fn cancel(&self, request: Request<wire::CancelRequest>) -> Reply<wire::CancelReply> {
         let session = self.session(&request).await?;
-        self.find(&session, &request.get_ref().query_id)?.cancel();
+        let query = self.find(&session, &request.get_ref().query_id)?;
+        query.cancel();
+        self.manager.take(&query);
         Ok(Response::new(wire::CancelReply {}))
     }
 

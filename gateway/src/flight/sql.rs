@@ -28,6 +28,7 @@ use futures::{Stream, TryStreamExt};
 use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio_util::sync::DropGuard;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use veilgate_federated::planner::statement::{Statement, statement};
@@ -103,9 +104,9 @@ impl Service {
 
     /// Waits for a query's rows; whoever stops waiting cancels it.
     async fn fetched(&self, query: Arc<Query>) -> Reply<Rows> {
-        let guard = query.guard();
+        let guard = query.attached().then(|| query.guard());
         let finished = query.finished().await.map_err(status)?;
-        guard.disarm();
+        guard.map(DropGuard::disarm);
         self.manager.take(&query);
         let schema = finished.schema(query.id);
         let told = finished.told(query.id);

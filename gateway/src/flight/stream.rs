@@ -114,7 +114,7 @@ mod tests {
             let most = encoded.iter().map(|data| data.data_body.len()).max();
             assert!(most.unwrap() <= MESSAGE + (64 << 10), "{most:?}");
             assert!(
-                encoded.len() <= 3 + bytes(&whole) * 2 / MESSAGE,
+                encoded.len() <= 3 + bytes(&whole) * 3 / MESSAGE,
                 "{}",
                 encoded.len()
             );

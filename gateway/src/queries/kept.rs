@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use veilgate_federated::error::{Code, Error, Result};
@@ -38,6 +38,8 @@ const MAX_HEAD: usize = 1 << 24;
 const TAG: usize = 16;
 /// The end of the name of a file that is not whole yet.
 const PART: &str = "part";
+/// The end of the name of one that was fetched.
+const FETCHED: &str = "fetched";
 
 /// The results that a gateway keeps.
 pub(crate) struct Kept {
@@ -111,7 +113,10 @@ impl Kept {
                 format!("cannot use {}: {what}", folder.display()),
             )
         };
-        std::fs::create_dir_all(&folder).map_err(|error| wrong(error.kind().to_string()))?;
+        let mut made = std::fs::DirBuilder::new();
+        made.recursive(true).mode(0o700);
+        made.create(&folder)
+            .map_err(|error| wrong(error.kind().to_string()))?;
         let path = state.join("results.key");
         if !path.exists() {
             let fresh: [u8; 32] = crate::identity::random()?;
@@ -141,6 +146,9 @@ impl Kept {
             file.write_all(&salt)?;
             let mut sealed = Sealer::new(file, self.sealing(id, &salt));
             let head = serde_json::to_vec(head)?;
+            if head.len() > MAX_HEAD {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             let length = u32::try_from(head.len()).map_err(io::Error::other)?;
             sealed.write_all(&length.to_be_bytes())?;
             sealed.write_all(&head)?;
@@ -190,21 +198,31 @@ impl Kept {
         })
     }
 
+    /// A result was fetched: the next process of this gateway need not keep it.
+    pub(super) fn fetched(&self, id: RunId) {
+        let path = self.path(id);
+        let _ = std::fs::rename(&path, path.with_extension(FETCHED));
+    }
+
     /// Throws a result away.
     pub(super) fn remove(&self, id: RunId) {
-        if let Err(error) = std::fs::remove_file(self.path(id)) {
+        let path = self.path(id);
+        let removed = std::fs::remove_file(&path)
+            .or_else(|_| std::fs::remove_file(path.with_extension(FETCHED)));
+        if let Err(error) = removed {
             tracing::warn!(query = %id.short(), reason = %error.kind(), "a kept result was not removed");
         }
     }
 
-    /// The results that an earlier process of this gateway kept. What is not whole is thrown away; what does
-    /// not open stays where it is.
+    /// The results that an earlier process of this gateway kept. What is not whole, or was fetched, is thrown away;
+    /// what does not open stays where it is.
     pub(super) fn found(&self) -> Vec<(RunId, Head)> {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
         let mut found = Vec::new();
         for entry in entries.filter_map(io::Result::ok) {
             let path = entry.path();
-            if path.extension().is_some_and(|end| end == PART) {
+            let end = path.extension().and_then(|end| end.to_str());
+            if end.is_some_and(|end| [PART, FETCHED].contains(&end)) {
                 let _ = std::fs::remove_file(&path);
                 continue;
             }
@@ -224,7 +242,9 @@ impl Kept {
 
     fn head(&self, id: RunId) -> Result<(Head, Opener)> {
         let broken = |_: io::Error| damaged(id);
-        let mut file = BufReader::new(File::open(self.path(id)).map_err(broken)?);
+        let path = self.path(id);
+        let file = File::open(&path).or_else(|_| File::open(path.with_extension(FETCHED)));
+        let mut file = BufReader::new(file.map_err(broken)?);
         let mut salt = [0; 32];
         file.read_exact(&mut salt).map_err(broken)?;
         let mut opened = Opener {
@@ -420,7 +440,11 @@ mod tests {
         assert_eq!(found[0].1.asker().analyst, "ada@tax");
         kept.remove(RunId([2; 32]));
         assert!(kept.get(RunId([2; 32])).is_err());
-        assert_eq!(store(folder.path()).found().len(), 2);
+        // One that was fetched is there for a while, but not in the next process.
+        kept.fetched(RunId([3; 32]));
+        assert_eq!(kept.get(RunId([3; 32])).unwrap().rows.num_rows(), 400_000);
+        assert_eq!(store(folder.path()).found().len(), 1);
+        assert!(kept.get(RunId([3; 32])).is_err());
     }
 
     #[test]

@@ -112,9 +112,12 @@ impl QueryManager {
         let mut queries = self.queries();
         let analyst = &query.asker.analyst;
         let mut open = queries.all.values().filter(|other| {
-            let state = other.state();
-            other.asker.analyst == *analyst
-                && matches!(state, State::Running(_) | State::Kept { .. })
+            let counts = matches!(
+                other.state(),
+                State::Running(_) | State::Kept { fetched: false, .. }
+            );
+            // Of questions about queries there may be as many besides.
+            counts && other.asker.analyst == *analyst && other.joint == query.joint
         });
         if open.nth(EACH_ANALYST - 1).is_some() {
             return Err(Error::new(

@@ -8,7 +8,9 @@ use crate::session::Asker;
 use crate::session::coordinator::{Answer, Progress};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+use futures::FutureExt;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -37,6 +39,8 @@ pub(crate) struct Query {
     pub(crate) departments: Vec<String>,
     /// Of which session it is; none of one that outlives them.
     pub(super) session: Option<Key>,
+    /// Whether several gateways have a part in it.
+    pub(super) joint: bool,
     state: watch::Sender<State>,
     cancel: CancellationToken,
     notices: Mutex<Vec<(String, String)>>,
@@ -50,7 +54,12 @@ pub(crate) enum State {
     /// Its answer waits to be fetched.
     Done(Arc<Finished>),
     /// Its answer waits on disk, until this time in Unix seconds.
-    Kept { rows: usize, expires: u64 },
+    Kept {
+        rows: usize,
+        expires: u64,
+        /// Whether it was fetched already, and stays for a client that lost it on the way.
+        fetched: bool,
+    },
     /// Its answer was fetched, or waited too long; so many rows.
     Gone(usize),
     /// It ended with this error.
@@ -145,6 +154,7 @@ impl QueryManager {
             submitted: self.node.now(),
             departments: prepared.departments(),
             session: (stay == Stay::Attached).then(|| session.key().clone()),
+            joint: matches!(prepared.work, Work::Joint(_)),
             state: watch::Sender::new(State::Running(Progress::default())),
             cancel: CancellationToken::new(),
             notices: Mutex::default(),
@@ -159,11 +169,13 @@ impl QueryManager {
             };
             let (sender, mut steps) = mpsc::channel(64);
             let outcome = {
+                // A defect ends the query, and not the watch over it.
                 let execution = manager.execute(&session, &work, &running, sender);
+                let execution = AssertUnwindSafe(execution).catch_unwind();
                 tokio::pin!(execution);
                 loop {
                     tokio::select! {
-                        outcome = &mut execution => break outcome,
+                        outcome = &mut execution => break outcome.unwrap_or_else(|_| Err(broken())),
                         Some(step) = steps.recv() => {
                             running.state.send_replace(State::Running(step));
                         }
@@ -206,7 +218,11 @@ impl QueryManager {
         let put = move || manager.kept.put(id, &head, &finished.rows);
         let kept = tokio::task::spawn_blocking(put).await;
         let state = match kept {
-            Ok(Ok(())) => State::Kept { rows, expires },
+            Ok(Ok(())) => State::Kept {
+                rows,
+                expires,
+                fetched: false,
+            },
             Ok(Err(error)) => State::Failed(error),
             Err(_) => State::Failed(Error::new(Code::Internal, "a result was not kept")),
         };
@@ -218,13 +234,19 @@ impl QueryManager {
     /// # Errors
     /// Its own; `BadRequest` when its answer is gone.
     pub(crate) async fn answer(self: &Arc<Self>, query: &Query) -> Result<Arc<Finished>> {
-        if !matches!(query.ended().await, State::Kept { .. }) {
-            return query.finished().await;
+        match query.ended().await {
+            State::Kept { expires, .. } if expires <= self.node.now() => self.take(query),
+            State::Kept { .. } => {}
+            _ => return query.finished().await,
         }
         let (manager, id) = (Arc::clone(self), query.id);
         let got = tokio::task::spawn_blocking(move || manager.kept.get(id)).await;
         let got = got.map_err(|_| Error::new(Code::Internal, "a kept result was not read"))?;
-        got.map(Arc::new)
+        match query.state() {
+            State::Kept { .. } => got.map(Arc::new),
+            // Thrown away meanwhile.
+            _ => query.finished().await,
+        }
     }
 
     /// The answer of a query was fetched as a whole, as far as can be told from here: a kept one stays for a
@@ -232,8 +254,12 @@ impl QueryManager {
     pub(crate) fn fetched(&self, query: &Query) {
         let soon = self.node.now() + AGAIN.as_secs();
         let kept = query.state.send_if_modified(|state| match state {
-            State::Kept { expires, .. } => {
+            State::Kept {
+                expires, fetched, ..
+            } => {
                 *expires = soon.min(*expires);
+                *fetched = true;
+                self.kept.fetched(query.id);
                 true
             }
             _ => false,
@@ -307,7 +333,9 @@ impl Query {
             state: watch::Sender::new(State::Kept {
                 rows: head.rows,
                 expires: head.expires,
+                fetched: false,
             }),
+            joint: !head.departments.is_empty(),
             cancel: CancellationToken::new(),
             notices: Mutex::new(head.notices().to_vec()),
         }
@@ -401,6 +429,10 @@ impl Query {
     fn told_so_far(&self) -> std::sync::MutexGuard<'_, Vec<(String, String)>> {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn broken() -> Error {
+    Error::new(Code::Internal, "the query ended abnormally")
 }
 
 fn cancelled() -> Error {

@@ -7,13 +7,14 @@ use super::Asker;
 use super::notices::{Times, notices, rules, snapshot};
 use super::participant::Participant;
 use super::peers::{self, Gateway, Proposal, Remote};
+use super::turns::Turns;
 use crate::node::Node;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::future::{join_all, try_join_all};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use veilgate_federated::error::{Blame, Code, Error, Result};
 use veilgate_federated::plan::{self, Validated};
 use veilgate_federated::planner::{self, Federation, Member, Planned, parameters};
@@ -28,6 +29,11 @@ const ECHO: Duration = Duration::from_millis(400);
 
 /// How long a gateway may take to say what it publishes, connecting included.
 const CATALOG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Rules that a gateway tells of one plan.
+const MOST_RULES: usize = 10_000;
+/// Bytes of one of them.
+const LONGEST_RULE: usize = 1_000;
 
 /// What the analyst is told while a query runs; functions of public sizes only.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +57,7 @@ pub(crate) struct Coordinator {
     node: Arc<Node>,
     participant: Arc<Participant>,
     /// One for each run that it coordinates at the same time; the others wait for their turn.
-    turns: Semaphore,
+    turns: Turns,
 }
 
 /// What everybody has signed for.
@@ -96,7 +102,7 @@ pub(crate) struct Explained {
 
 impl Coordinator {
     pub(crate) fn new(node: Arc<Node>, participant: Arc<Participant>) -> Self {
-        let turns = Semaphore::new(node.limits.max_runs);
+        let turns = Turns::new(node.limits.max_runs);
         Self {
             node,
             participant,
@@ -136,11 +142,10 @@ impl Coordinator {
         planner::budget::within(&planned.plan, self.node.limits.budget())?;
         let gateways = self.gateways(planned)?;
         let proposal = proposal(run, validated, asker, false);
-        if self.turns.available_permits() == 0 {
+        if self.turns.full(&asker.analyst) {
             let _ = progress.try_send(tell("queued"));
         }
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|_| Error::new(Code::Cancelled, "the gateway shuts down"))?;
+        let _turn = self.turns.next(&asker.analyst).await?;
         let mut times = Times::start();
         // However this ends but well, even by being dropped, the run ends everywhere.
         let mut guard = AbortGuard {
@@ -292,13 +297,25 @@ impl Coordinator {
         gateways: &[Gateway],
         proposal: &Proposal,
     ) -> Result<Vec<wire::ProposeReply>> {
-        let replies = join_all(
-            gateways
+        let replies = if proposal.explain_only {
+            let asked = gateways
                 .iter()
-                .map(|gateway| gateway.propose(proposal.clone())),
-        )
-        .await;
-        all(replies)
+                .map(|gateway| gateway.propose(proposal.clone()));
+            all(join_all(asked).await)?
+        } else {
+            // One after another, in the order that all home gateways have: each gateway gives a run a place for its
+            // time, and whoever waits for one holds none that another waits for.
+            let mut replies = Vec::with_capacity(gateways.len());
+            for gateway in gateways {
+                replies.push(gateway.propose(proposal.clone()).await?);
+            }
+            replies
+        };
+        for (index, reply) in replies.iter().enumerate() {
+            check_rules(&reply.rules)
+                .map_err(|error| error.at(self.department_of(gateways, index)))?;
+        }
+        Ok(replies)
     }
 
     /// Everybody's consent over everybody's nonces.
@@ -445,6 +462,21 @@ impl Coordinator {
             .map_err(|_| Error::new(Code::Internal, "there are three shares"))?;
         release::open(committed.permitted(), shares).await
     }
+}
+
+/// What a gateway tells of its rules goes to the analyst: not much, and printable.
+fn check_rules(rules: &[String]) -> Result<()> {
+    let good = |rule: &String| {
+        let printable = |c: char| c == '\t' || !c.is_control();
+        rule.len() <= LONGEST_RULE && rule.chars().all(printable)
+    };
+    if rules.len() <= MOST_RULES && rules.iter().all(good) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::PeerMisbehaved,
+        "what it tells of its rules is too long, or not printable",
+    ))
 }
 
 fn proposal(run: RunId, validated: &Validated, asker: &Asker, explain_only: bool) -> Proposal {

@@ -10,6 +10,7 @@ mod execution;
 mod notices;
 pub(crate) mod participant;
 pub(crate) mod peers;
+mod turns;
 
 use std::future::Future;
 use veilgate_federated::error::{Code, Error, Result};

@@ -89,7 +89,8 @@ pub(super) fn notices(
         } else {
             format!("{rule}: {what}")
         };
-        let text = if text.starts_with(&department) {
+        let own = [".", ":"].map(|next| format!("{department}{next}"));
+        let text = if own.iter().any(|own| text.starts_with(own.as_str())) {
             text
         } else {
             format!("{department}: {text}")

@@ -24,8 +24,10 @@ use wire::run_event::Event;
 /// How long a run may stay in a state that waits for its home gateway.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a run may wait for others to end before it begins: a home gateway lets no more than fit begin, so
-/// that only runs of several home gateways meet here.
-const TURN: Duration = Duration::from_secs(2);
+/// that only runs of several home gateways meet here. Three of them are below [`PATIENCE`].
+pub(super) const TURN: Duration = Duration::from_secs(15);
+/// Runs that were aborted before they were known here, and are remembered.
+const ABORTED: usize = 4_096;
 /// Plans that are checked at the same time, and not run.
 const CHECKS: usize = 16;
 /// Validity of a consent.
@@ -35,6 +37,8 @@ const CONSENT_SECONDS: u64 = 60;
 pub(crate) struct Participant {
     node: Arc<Node>,
     runs: Mutex<HashMap<RunId, Slot>>,
+    /// Aborted by this home gateway, at this time, while their proposals were under way. Locked after `runs`.
+    aborted: Mutex<HashMap<RunId, (String, Instant)>>,
     /// One for each run that may be under way.
     permits: Arc<Semaphore>,
     /// One for each plan that is checked and not run.
@@ -66,6 +70,7 @@ impl Participant {
         Self {
             node,
             runs: Mutex::default(),
+            aborted: Mutex::default(),
             permits,
             checks: Semaphore::new(CHECKS),
         }
@@ -179,6 +184,10 @@ impl Participant {
             permit,
         };
         let mut runs = self.lock();
+        let aborted = self.aborted().remove(&proposal.run);
+        if aborted.is_some_and(|(home, _)| home == caller) {
+            return Err(Error::new(Code::Cancelled, "the run was cancelled"));
+        }
         if runs.insert(proposal.run, slot).is_some() {
             runs.remove(&proposal.run);
             return Err(
@@ -376,13 +385,23 @@ impl Participant {
 
     /// Ends a run early at its home gateway's word.
     pub(crate) async fn abort(&self, caller: &str, run: RunId, why: Error) {
-        let ours = self
-            .lock()
-            .get(&run)
-            .is_some_and(|slot| slot.home == caller);
+        let ours = {
+            let runs = self.lock();
+            if !runs.contains_key(&run) {
+                let mut aborted = self.aborted();
+                if aborted.len() < ABORTED {
+                    aborted.insert(run, (caller.to_owned(), Instant::now()));
+                }
+            }
+            runs.get(&run).is_some_and(|slot| slot.home == caller)
+        };
         if ours {
             self.fail(run, &why).await;
         }
+    }
+
+    fn aborted(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, (String, Instant)>> {
+        self.aborted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cancels everything, for shutdown.
@@ -468,6 +487,8 @@ impl Participant {
         let mut tick = tokio::time::interval(PATIENCE / 4);
         loop {
             tick.tick().await;
+            self.aborted()
+                .retain(|_, (_, since)| since.elapsed() < PATIENCE);
             let whole = self.node.limits.run_deadline + PATIENCE;
             let silent: Vec<RunId> = self
                 .lock()

@@ -1,6 +1,6 @@
 //! The gateways of one run as the coordinator sees them: itself in process, the others over gRPC.
 
-use super::participant::Participant;
+use super::participant::{Participant, TURN};
 use super::{Asker, to_the_end};
 use crate::errors;
 use std::future::Future;
@@ -114,7 +114,12 @@ impl Remote {
             explain_only: proposal.explain_only,
         };
         let mut client = self.client.clone();
-        self.answer(client.propose(request)).await
+        // It may have to wait for its turn there.
+        let patience = self.patience + TURN;
+        within(&self.department, patience, client.propose(request))
+            .await?
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.error(&status))
     }
 
     async fn consent(&self, run: RunId, nonces: Vec<Vec<u8>>) -> Result<Signed> {

@@ -120,9 +120,11 @@ impl<S> DataRegistry<S> {
 
     /// Drops what is parked for a run that has ended, and what arrives for it in the next half minute.
     pub fn forget(&self, run: RunId) {
+        let now = Instant::now();
         let mut state = self.lock();
+        state.sweep(now);
         state.parked.retain(|key, _| key.run != run);
-        state.ended.insert(run, Instant::now());
+        state.ended.insert(run, now);
     }
 
     /// Takes in a connection; drops it when its run has ended, or the department has too many waiting, or one

@@ -151,7 +151,7 @@ impl Shell {
                 Err(error) => return Err(broken(error)),
             };
             if let Some(path) = &history {
-                let _ = editor.save_history(path);
+                let _ = editor.append_history(path);
             }
             let outcome = match typed.trim_start().starts_with('\\') {
                 true => self.command(&typed),
