@@ -134,7 +134,7 @@ pub(super) fn known(bytes: &[u8]) -> Result<Command, Status> {
 /// How much of a query is done when it is in this phase, about.
 fn share(phase: &str) -> f64 {
     match phase {
-        "planning" | "" => 0.05,
+        "queued" | "planning" | "" => 0.05,
         "consent" => 0.1,
         "local" => 0.2,
         "joint" => 0.5,

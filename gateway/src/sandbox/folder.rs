@@ -11,6 +11,9 @@ use veilgate_federated::{catalog, policy};
 /// Three parties compute; a federation has at least that many gateways.
 const LEAST_GATEWAYS: usize = 3;
 
+/// Files, when each was changed last, and how long it is.
+pub type Stamps = BTreeMap<PathBuf, (SystemTime, u64)>;
+
 /// The departments of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
@@ -134,8 +137,8 @@ impl Folder {
     /// When each file of a department, and each of the federation's own, was changed last, and how long it is.
     /// What else lies beside the departments' folders, such as a notebook, is nobody's.
     #[must_use]
-    pub fn stamps(&self) -> BTreeMap<PathBuf, (SystemTime, u64)> {
-        fn add(path: &Path, depth: u8, stamps: &mut BTreeMap<PathBuf, (SystemTime, u64)>) {
+    pub fn stamps(&self) -> Stamps {
+        fn add(path: &Path, depth: u8, stamps: &mut Stamps) {
             let Ok(metadata) = std::fs::metadata(path) else {
                 return;
             };

@@ -10,7 +10,7 @@ use crate::cli::args::{Common, SandboxArgs};
 use crate::cli::client::{Answer, Reason, ended, until_signal};
 use crate::cli::connect::{Target, Who};
 use crate::cli::{print, query, runtime, say};
-pub use folder::Folder;
+pub use folder::{Folder, Stamps};
 use process::Fleet;
 use state::{GatewayFiles, State};
 use std::path::Path;
@@ -31,6 +31,8 @@ pub struct Sandbox {
     pub folder: Folder,
     /// Who asks when nobody is named.
     pub who: Who,
+    /// Its files as they were before they were read.
+    read: Stamps,
 }
 
 impl Sandbox {
@@ -46,6 +48,7 @@ impl Sandbox {
                 say(&notice);
             }
         }
+        let read = folder.stamps();
         folder.check()?;
         let gateways = state.prepare(&folder, &who)?;
         let fleet = Fleet::start(gateways.clone()).await?;
@@ -56,6 +59,7 @@ impl Sandbox {
             state,
             folder,
             who,
+            read,
         })
     }
 
@@ -91,8 +95,7 @@ impl Sandbox {
     /// # Errors
     /// That no gateway is left, or that they did not start again.
     pub async fn serve(&mut self) -> Result<()> {
-        let mut running = self.folder.stamps();
-        let mut seen = running.clone();
+        let mut seen = self.folder.stamps();
         // One watch for all the time: a signal that comes while gateways start again is not lost.
         let signal = ended();
         tokio::pin!(signal);
@@ -106,10 +109,10 @@ impl Sandbox {
             // Whoever writes has come to an end when nothing changes between two looks.
             let settled = now == seen;
             seen = now;
-            if !settled || seen == running {
+            if !settled || seen == self.read {
                 continue;
             }
-            running.clone_from(&seen);
+            self.read.clone_from(&seen);
             match self.reread() {
                 Ok(gateways) => {
                     self.fleet.end();
@@ -119,8 +122,6 @@ impl Sandbox {
                     };
                     self.state.note_pids(&self.fleet.pids())?;
                     self.state.write_connect(&gateways, &self.who)?;
-                    running = self.folder.stamps();
-                    seen.clone_from(&running);
                     say("a file changed: the gateways started again");
                 }
                 Err(error) => say(&format!("a file changed, and what ran goes on: {error}")),
@@ -136,6 +137,7 @@ impl Sandbox {
         for notice in folder.write_starters()? {
             say(&notice);
         }
+        self.read = folder.stamps();
         folder.check()?;
         let gateways = self.state.prepare(&folder, &self.who)?;
         self.folder = folder;
