@@ -389,9 +389,12 @@ impl Coordinator {
                     });
                 }
                 Some(Ok(Event::Prepared(token))) => tokens[index] = Some(token),
-                Some(Err(error)) => errors.push(error),
+                Some(Err(error)) => {
+                    errors.push((self.department_of(gateways, index).to_owned(), error));
+                }
                 None if tokens[index].is_none() && errors.is_empty() => {
-                    errors.push(peers::ended_early(self.department_of(gateways, index)));
+                    let department = self.department_of(gateways, index);
+                    errors.push((department.to_owned(), peers::ended_early(department)));
                 }
                 None => {}
             }
@@ -402,7 +405,7 @@ impl Coordinator {
                 break;
             }
         }
-        if let Some(error) = cause(errors) {
+        if let Some(error) = cause(without_echoes(errors)) {
             return Err(error);
         }
         let tokens: Vec<wire::Prepared> = tokens.into_iter().flatten().collect();
@@ -521,6 +524,25 @@ fn all<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     }
 }
 
+/// Errors by who tells of them, without those of whoever missed somebody that tells of a fault itself: that one is
+/// there, and ended its connections for its own reason.
+fn without_echoes(errors: Vec<(String, Error)>) -> Vec<Error> {
+    let tells = |department: &str| errors.iter().any(|(from, _)| from == department);
+    let echo = |from: &str, error: &Error| {
+        let missed = error.department.as_deref().filter(|of| *of != from);
+        error.blame() == Blame::Unavailable && missed.is_some_and(tells)
+    };
+    let causes: Vec<Error> = errors
+        .iter()
+        .filter(|(from, error)| !echo(from, error))
+        .map(|(_, error)| error.clone())
+        .collect();
+    match causes.is_empty() {
+        true => errors.into_iter().map(|(_, error)| error).collect(),
+        false => causes,
+    }
+}
+
 /// The one error to report: a refusal or a fault before the echoes that it causes elsewhere.
 fn cause(errors: Vec<Error>) -> Option<Error> {
     errors.into_iter().min_by_key(|error| match error.blame() {
@@ -549,4 +571,37 @@ fn blame_missing(error: Error, sql: &str, missing: &[(String, bool, Error)]) -> 
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_silent_is_blamed_and_not_who_tells_of_it() {
+        let missed = |department: &str| {
+            Error::new(Code::PeerUnavailable, format!("{department} is gone")).at(department)
+        };
+        let told = |errors: &[(&str, Error)]| {
+            let errors = errors
+                .iter()
+                .map(|(from, error)| ((*from).to_owned(), error.clone()));
+            cause(without_echoes(errors.collect()))
+                .unwrap()
+                .department
+                .unwrap()
+        };
+        let silent = [("civil", missed("tax")), ("tax", missed("bureau"))];
+        assert_eq!(told(&silent), "bureau");
+        assert_eq!(told(&silent[..1]), "tax");
+        // Between two that do not reach each other, the first counts.
+        assert_eq!(
+            told(&[("civil", missed("tax")), ("tax", missed("civil"))]),
+            "tax"
+        );
+        assert_eq!(
+            told(&[("tax", missed("tax")), ("civil", missed("tax"))]),
+            "tax"
+        );
+    }
 }
