@@ -36,6 +36,9 @@ import pyarrow
 import pyarrow.flight as flight
 from adbc_driver_flightsql import DatabaseOptions
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "clients"))
+from flight_sql import field, fields, statement  # noqa: E402
+
 ROWS = 1_000_000
 TRIVIAL = "SELECT a.v, b.w FROM alpha.one a JOIN beta.one b ON a.id = b.id"
 ALL = "SELECT r.id, r.v FROM alpha.rows r"
@@ -235,19 +238,6 @@ server.serve()
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     return process, int(process.stdout.readline())
-
-
-def field(number, payload):
-    length, encoded = len(payload), bytes([number << 3 | 2])
-    while length > 127:
-        encoded += bytes([length & 127 | 128])
-        length >>= 7
-    return encoded + bytes([length]) + payload
-
-
-def statement(sql):
-    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    return field(1, name) + field(2, field(1, sql.encode()))
 
 
 def rows(federation):
@@ -458,31 +448,6 @@ def killed(federation, connections=200):
         before=before,
         after=after,
     )
-
-
-def fields(message):
-    found, at = {}, 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(message):
-        key = number()
-        if key & 7 == 0:
-            found[key >> 3] = number()
-            continue
-        size = {1: 8, 5: 4}.get(key & 7) or number()
-        found[key >> 3] = message[at : at + size]
-        at += size
-    return found
 
 
 def long(federation, copies=24):

@@ -22,6 +22,7 @@ import polars
 import pyarrow
 import pyarrow.flight as flight
 from adbc_driver_flightsql import DatabaseOptions
+from flight_sql import command, field, fields, statement
 
 DIR = pathlib.Path(sys.argv.pop(1))
 CONNECT = json.loads((DIR / ".veilgate" / "connect.json").read_text())
@@ -383,51 +384,9 @@ class Flight(unittest.TestCase):
             self.assertTrue(ledger_says(department, query, "failure"), department)
 
 
-def field(number, payload):
-    """A length-delimited field of a protobuf message."""
-    length, encoded = len(payload), bytes([number << 3 | 2])
-    while length > 127:
-        encoded += bytes([length & 127 | 128])
-        length >>= 7
-    return encoded + bytes([length]) + payload
-
-
-def fields(message):
-    """The last value of each field of a protobuf message: bytes of those that have a length or are doubles."""
-    found, at = {}, 0
-
-    def number():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    while at < len(message):
-        key = number()
-        if key & 7 == 0:
-            found[key >> 3] = number()
-            continue
-        size = {1: 8, 5: 4}.get(key & 7) or number()
-        found[key >> 3] = message[at : at + size]
-        at += size
-    return found
-
-
-def statement(sql):
-    """`CommandStatementQuery` of Flight SQL in its `Any`."""
-    name = b"type.googleapis.com/arrow.flight.protocol.sql.CommandStatementQuery"
-    return field(1, name) + field(2, field(1, sql.encode()))
-
-
 def ticket_of(handle):
     """A ticket for the query of this number."""
-    name = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
-    return flight.Ticket(field(1, name) + field(2, field(1, handle)))
+    return flight.Ticket(command("TicketStatementQuery", field(1, handle)))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import polars
 import pyarrow
 import pyarrow.flight as flight
 from adbc_driver_flightsql import DatabaseOptions
+from flight_sql import command, field, fields, statement
 from veilgate.analyst.v1 import analyst_pb2 as messages
 from veilgate.analyst.v1 import analyst_pb2_grpc
 
@@ -221,28 +222,6 @@ class Polars(Pandas):
         return len(frame), frame["id"].sum()
 
 
-def field(number, payload):
-    """A length-delimited field of a protobuf message."""
-    length, encoded = len(payload), bytes([number << 3 | 2])
-    while length > 127:
-        encoded += bytes([length & 127 | 128])
-        length >>= 7
-    return encoded + bytes([length]) + payload
-
-
-def command(name, body=b""):
-    """A command of Flight SQL in its `Any`."""
-    return field(1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}".encode()) + field(2, body)
-
-
-def first_field(any_message):
-    """The first field, of less than 128 bytes, of the message in an `Any`."""
-    at = 2 + any_message[1]
-    assert any_message[at] == 0x12
-    body = any_message[at + 2 :] if any_message[at + 1] < 128 else any_message[at + 3 :]
-    return body[2 : 2 + body[1]]
-
-
 class PyarrowFlight(Everything, unittest.TestCase):
     """`pyarrow.flight`, with the commands of Flight SQL made by hand."""
 
@@ -268,7 +247,7 @@ class PyarrowFlight(Everything, unittest.TestCase):
         return set(self.statement(f"EXPLAIN {sql}")["section"].to_pylist())
 
     def statement(self, sql):
-        return self.fetch(command("CommandStatementQuery", field(1, sql.encode())))
+        return self.fetch(statement(sql))
 
     def query(self, sql):
         return [tuple(row.values()) for row in self.statement(sql).to_pylist()]
@@ -276,7 +255,7 @@ class PyarrowFlight(Everything, unittest.TestCase):
     def query_with(self, sql, value):
         create = command("ActionCreatePreparedStatementRequest", field(1, sql.encode()))
         (made,) = self.client.do_action(("CreatePreparedStatement", create), self.options)
-        handle = first_field(made.body.to_pybytes())
+        handle = fields(fields(made.body.to_pybytes())[2])[1]
         prepared = command("CommandPreparedStatementQuery", field(1, handle))
         values = pyarrow.record_batch({"1": pyarrow.array([value], pyarrow.int64())})
         writer, reader = self.client.do_put(flight.FlightDescriptor.for_command(prepared), values.schema, self.options)

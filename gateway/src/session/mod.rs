@@ -5,6 +5,7 @@
 //! else. Nothing here decides about policy or opens a share: it carries typed states from one
 //! transition to the next.
 
+mod blame;
 pub(crate) mod coordinator;
 mod execution;
 mod notices;

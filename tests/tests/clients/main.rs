@@ -195,24 +195,32 @@ fn blocks(page: &str) -> String {
     code
 }
 
-#[test]
-fn the_page_for_analysts_runs_as_it_stands() {
-    let dir = tempfile::tempdir().unwrap();
-    let sandbox = dir.path().join("my-demo");
+/// What a page's Python prints, run as it stands beside a sandbox `my-demo`; it says all of this.
+fn printed(page: &str, dir: &Path, expected: &[&str]) {
+    let sandbox = dir.join("my-demo");
     support::export(&sandbox, 3_000, 1);
     let _sandbox = Sandbox::start(&sandbox);
-    let page = include_str!("../../../docs/analysts.md");
     let output = Command::new(python())
         .args(["-c", &blocks(page)])
-        .current_dir(dir.path())
+        .current_dir(dir)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let shown = String::from_utf8_lossy(&output.stdout);
-    for expected in ["taxable_income", "district", "withheld: ", "ledger: tax"] {
+    for expected in expected {
         assert!(shown.contains(expected), "no {expected} in {shown}");
     }
+}
+
+#[test]
+fn the_page_for_analysts_runs_as_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    printed(
+        include_str!("../../../docs/analysts.md"),
+        dir.path(),
+        &["taxable_income", "district", "withheld: ", "ledger: tax"],
+    );
     let plot = std::fs::read(dir.path().join("income.png")).unwrap();
     assert!(plot.starts_with(b"\x89PNG"));
 }
@@ -235,28 +243,18 @@ fn generated(into: &Path) {
 #[test]
 fn the_page_for_researchers_runs_as_it_stands() {
     let dir = tempfile::tempdir().unwrap();
-    let sandbox = dir.path().join("my-demo");
-    support::export(&sandbox, 3_000, 1);
-    let _sandbox = Sandbox::start(&sandbox);
     generated(dir.path());
-    let page = include_str!("../../../docs/researchers.md");
-    let output = Command::new(python())
-        .args(["-c", &blocks(page)])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let shown = String::from_utf8_lossy(&output.stdout);
-    for expected in [
-        "JOINT PLAN",
-        "kept until",
-        "withheld: ",
-        "ledger: tax",
-        "district",
-    ] {
-        assert!(shown.contains(expected), "no {expected} in {shown}");
-    }
+    printed(
+        include_str!("../../../docs/researchers.md"),
+        dir.path(),
+        &[
+            "JOINT PLAN",
+            "kept until",
+            "withheld: ",
+            "ledger: tax",
+            "district",
+        ],
+    );
 }
 
 /// Clients at once, and clients that are cut off: no answer is another's, and nothing is left of them.
