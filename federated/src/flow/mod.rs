@@ -24,6 +24,7 @@ mod program;
 pub mod rules;
 mod uses;
 
+pub(crate) use program::thresholds;
 pub use rules::row_output_denial;
 
 use crate::catalog::Published;

@@ -140,6 +140,37 @@ pub(super) fn decide(
     granted
 }
 
+/// The least number of units for each table, by the rules that fit, whatever is said of purpose and case.
+pub(super) fn thresholds(
+    asked: &BTreeSet<Asked>,
+    tables: &BTreeSet<String>,
+    home: &str,
+    policy: &Policy,
+    sizes: bool,
+) -> BTreeMap<String, u32> {
+    let mut needed: BTreeMap<String, u32> = BTreeMap::new();
+    for table in tables {
+        let mut k = 1;
+        let mut used = false;
+        for of in asked.iter().filter(|of| of.table == *table) {
+            used = true;
+            k = k.max(policy.level(&of.table, &of.column).k_floor());
+            let rules = rules_for(policy, &of.table, &of.column, &of.what);
+            let fit = rules
+                .into_iter()
+                .filter(|rule| rule.receives(home))
+                .filter(|rule| !sizes || rule.leakage == Leakage::Sizes);
+            k = k.max(fit.map(|rule| rule.k).min().unwrap_or(1));
+        }
+        if !used {
+            let rules = policy.rules.iter().filter(|rule| rule.table == *table);
+            k = k.max(rules.map(|rule| rule.k).max().unwrap_or(1));
+        }
+        needed.insert(table.clone(), k);
+    }
+    needed
+}
+
 /// `COUNT(*)` of a table uses no column: it is held to every rule of the table.
 fn rows_alone(
     table: &str,

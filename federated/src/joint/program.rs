@@ -6,6 +6,7 @@
 mod convert;
 mod expression;
 mod group;
+mod guard;
 mod join;
 mod percentile;
 mod window;
@@ -164,6 +165,7 @@ impl<'a> Runner<'a> {
                     on,
                     matched,
                     most,
+                    left_most: _,
                 } => {
                     let (left, right) = (take(*left)?, take(*right)?);
                     let flag = (*matched, *most);
@@ -206,6 +208,15 @@ impl<'a> Runner<'a> {
                 } => {
                     let rows = take(*input)?;
                     self.group(ctx, &step, rows, keys, aggregates, *most)?
+                }
+                Relational::Guard {
+                    input,
+                    units,
+                    cells,
+                    keeps_rows,
+                } => {
+                    let rows = take(*input)?;
+                    self.guard(ctx, &step, rows, units, cells, *keeps_rows)?
                 }
                 Relational::Top { input, keys, rows } => {
                     let of = take(*input)?;

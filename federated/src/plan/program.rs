@@ -6,15 +6,19 @@
 //! derives every type from those of the fragments, and refuses what does not go together; it must be
 //! possible to check a program without trust in who made it.
 
+mod conditions;
+mod guards;
 mod types;
 mod windows;
 
-use super::{Comparator, Encoding, FragmentIndex};
+use super::{Comparator, Encoding, FragmentIndex, PartyIndex};
 use crate::schema::ScalarType;
 
 pub(crate) use types::{
     CHUNK_BYTES, MAX_BESIDE, MAX_PARTNERS, TEXT_CHUNK, Types, chunks, code_bits, scale,
 };
+pub(crate) use conditions::{Definitions, atom};
+pub(crate) use guards::MAX_ATOMS;
 
 /// A column of a program. The columns of the fragments come first, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +54,9 @@ pub enum Relational {
         matched: Option<Variable>,
         /// The most partners of a row; more than one in inner and left joins alone.
         most: u64,
+        /// The most left rows for each combination of their columns in `on`, where that is checked: what
+        /// relies on it believes nobody's word.
+        left_most: Option<u64>,
     },
     /// Every row beside every row of a relation of few.
     Beside {
@@ -84,6 +91,20 @@ pub enum Relational {
         aggregates: Vec<Aggregate>,
         /// A public bound on groups.
         most: u64,
+    },
+    /// The same rows, of which those with too few privacy units behind them are withheld, and guarded columns
+    /// where too few stand behind their value. An atom has to have no unit or enough: else all columns over
+    /// atoms are withheld, for two of them would tell their difference.
+    Guard {
+        /// Input.
+        input: ProgramRelation,
+        /// What counts the units of each table.
+        units: Vec<UnitGuard>,
+        /// Columns that can be withheld where their row is shown.
+        cells: Vec<GuardedCell>,
+        /// Whether a row with too few units stays, and all guarded columns are withheld: the one row of a
+        /// result for the whole.
+        keeps_rows: bool,
     },
     /// The first rows in an order.
     Top {
@@ -131,6 +152,36 @@ pub enum JoinKind {
     Full,
 }
 
+/// How many privacy units of one owner's table stand behind each row of a guarded relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitGuard {
+    /// Whose units.
+    pub owner: PartyIndex,
+    /// The least number of units, at least 1.
+    pub k: u32,
+    /// The number of units of a row.
+    pub rows: Variable,
+    /// The numbers of units of its atoms: the parts into which the conditions of the guarded columns split
+    /// the rows behind it.
+    pub atoms: Vec<Variable>,
+}
+
+impl UnitGuard {
+    /// The counts that it looks at.
+    pub fn counts(&self) -> impl Iterator<Item = Variable> + '_ {
+        std::iter::once(self.rows).chain(self.atoms.iter().copied())
+    }
+}
+
+/// A guarded column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardedCell {
+    /// Which one. It is NULL where it is withheld.
+    pub value: Variable,
+    /// The atoms that it is over; none for all rows.
+    pub atoms: Vec<u32>,
+}
+
 /// An aggregate of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
@@ -140,6 +191,8 @@ pub struct Aggregate {
     pub function: AggregateKind,
     /// Over which column; none for the number of rows.
     pub argument: Option<Variable>,
+    /// Of counts: only rows where this truth value, which is never NULL, is true.
+    pub when: Option<Variable>,
     /// Its type.
     pub data_type: ScalarType,
 }
@@ -374,6 +427,7 @@ impl Relational {
             Self::Filter { input, .. }
             | Self::Map { input, .. }
             | Self::Group { input, .. }
+            | Self::Guard { input, .. }
             | Self::Top { input, .. }
             | Self::Window { input, .. } => vec![*input],
             Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| *input).collect(),
@@ -398,6 +452,11 @@ impl Relational {
             } => {
                 found.extend(keys);
                 found.extend(aggregates.iter().filter_map(|of| of.argument));
+                found.extend(aggregates.iter().filter_map(|of| of.when));
+            }
+            Self::Guard { units, cells, .. } => {
+                found.extend(units.iter().flat_map(UnitGuard::counts));
+                found.extend(cells.iter().map(|cell| cell.value));
             }
             Self::Top { keys, .. } => found.extend(keys.iter().map(|key| key.variable)),
             Self::Window {

@@ -60,7 +60,7 @@ pub use text::CATALOG;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
-use crate::plan::{Engine, JointPlan, Line, Operator};
+use crate::plan::{Engine, JointPlan, Line};
 use crate::policy::Policy;
 use crate::schema::Department;
 use crate::stack::on_a_deep_stack;
@@ -181,30 +181,10 @@ fn check_length(sql: &str) -> Result<()> {
 
 fn plan_here(request: &Request<'_>) -> Result<Planned> {
     let query = text::Query::parse(request.sql)?.bind(request.parameters)?;
-    // One block of joins under one guarded aggregate where that is enough: it has thresholds.
-    match plan_block(request, &query) {
-        Err(error)
-            if matches!(error.code, Code::Unsupported | Code::NotUnique)
-                && request.strategy.is_none() =>
-        {
-            program::plan_program(request, &query, error)
-        }
-        // Where no rule asks for more than one unit, a number over nothing is SQL's, not a withheld one.
-        Ok(planned) if request.strategy.is_none() && counts_nothing(&planned) => {
-            let reason = Error::new(Code::Unsupported, "there are thresholds");
-            program::plan_program(request, &query, reason).or(Ok(planned))
-        }
-        planned => planned,
-    }
-}
-
-/// Whether a plan is of one result for the whole, with thresholds of one unit.
-fn counts_nothing(planned: &Planned) -> bool {
-    match planned.plan.operators.last() {
-        Some(Operator::Aggregate { keys, units, .. }) => {
-            keys.is_empty() && !units.is_empty() && units.iter().all(|unit| unit.k == 1)
-        }
-        _ => false,
+    match request.strategy {
+        // A strategy of its own is asked for of one block of joins alone.
+        Some(_) => plan_block(request, &query),
+        None => program::plan_program(request, &query),
     }
 }
 

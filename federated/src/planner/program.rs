@@ -1,28 +1,61 @@
 //! Plans of the whole class of SQL: relational algebra, cut, and a program over what is left.
 
-use super::algebra::{self, Columns, Lowered, Rel};
+use super::algebra::{self, Columns, Demands, Lowered};
 use super::rules::{self, Computing};
-use super::sql::optimised;
+use super::sql::{Typed, optimised};
 use super::text::Query;
 use super::{Planned, Request};
+use crate::catalog::Unit;
 use crate::error::{Code, Error, Result};
+use crate::plan::program::Relational;
 use crate::plan::{JointPlan, Operator, Party, Release};
+use crate::flow;
 use crate::policy::Leakage;
 use crate::schema::Department;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
 use std::collections::BTreeSet;
 
-/// Plans a query as a program, which one block with an aggregate could not be, for this reason.
+/// How often thresholds are looked up again before the largest are taken.
+const MAX_ROUNDS: usize = 3;
+
+/// Plans a query as a program.
 ///
 /// # Errors
-/// As [`super::plan`]; the reason, where rules ask for more than one unit: a program has no thresholds.
-pub(super) fn plan_program(request: &Request<'_>, query: &Query, reason: Error) -> Result<Planned> {
+/// As [`super::plan`].
+pub(super) fn plan_program(request: &Request<'_>, query: &Query) -> Result<Planned> {
     let typed = optimised(query, request.federation)?;
+    let mut demands = expected(request, &typed)?;
+    let mut planned = with(request, query, &typed, &demands)?;
+    for round in 0..MAX_ROUNDS {
+        let mut due = demanded(request, &planned.plan)?;
+        if due == demands {
+            break;
+        }
+        if round + 1 == MAX_ROUNDS {
+            // Guards and what they ask for do not settle: the stricter of both.
+            for (table, k) in &demands {
+                let known = due.entry(table.clone()).or_insert(*k);
+                *known = (*known).max(*k);
+            }
+        }
+        demands = due;
+        planned = with(request, query, &typed, &demands)?;
+    }
+    Ok(planned)
+}
+
+/// Plans with these thresholds.
+fn with(
+    request: &Request<'_>,
+    query: &Query,
+    typed: &Typed,
+    demands: &Demands,
+) -> Result<Planned> {
     let mut columns = Columns::default();
     let built = algebra::build(query, request.federation, &mut columns, &typed.plan)?;
-    if guarded(request, &built.rel) {
-        return Err(reason);
-    }
-    let rel = algebra::eager(algebra::localise(built.rel, &mut columns)?, &mut columns)?;
+    let rel = algebra::guard(query, built.rel, demands, &mut columns)?;
+    let rel = algebra::eager(algebra::localise(rel, &mut columns)?, &mut columns)?;
     let cut = algebra::cut(rel, &built.output, &columns);
     let declared = |department: &str| forbids_sizes(request, department);
     let lowered = algebra::lower(
@@ -46,27 +79,56 @@ pub(super) fn plan_program(request: &Request<'_>, query: &Query, reason: Error) 
     assemble(request, lowered, &owners, set)
 }
 
-/// Whether an owner's rules or levels ask for more than one unit behind what is released.
-fn guarded(request: &Request<'_>, rel: &Rel) -> bool {
-    if let Rel::Scan {
-        department, table, ..
-    } = rel
-    {
-        let member = request.federation.member(department);
-        let Some(policy) = member.and_then(|member| member.policy.as_ref()) else {
-            return false;
-        };
-        let name = table.name.as_str();
-        let rules = policy.rules.iter().filter(|rule| rule.table == name);
-        return rules.clone().any(|rule| rule.k > 1)
-            || table
+/// A guess at the thresholds before uses are known: the largest of each table's rules and levels.
+fn expected(request: &Request<'_>, typed: &Typed) -> Result<Demands> {
+    let mut demands = Demands::new();
+    let mut missing = false;
+    let _ = typed.plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let department = scan.table_name.schema().unwrap_or_default();
+            let member = request.federation.member(department);
+            let Some((policy, table)) = member.and_then(|member| {
+                let table = member.catalog.as_ref()?.table(scan.table_name.table())?;
+                Some((member.policy.as_ref()?, table))
+            }) else {
+                missing = true;
+                return Ok(TreeNodeRecursion::Continue);
+            };
+            let rules = policy.rules.iter().filter(|rule| {
+                rule.table == table.name && rule.receives(request.home)
+            });
+            let levels = table
                 .columns
                 .iter()
-                .any(|column| policy.level(name, &column.name).k_floor() > 1);
+                .map(|column| policy.level(&table.name, &column.name).k_floor());
+            let k = rules.map(|rule| rule.k).chain(levels).max().unwrap_or(1);
+            if k > 1 && table.unit != Unit::None {
+                demands.insert((department.to_owned(), table.name.clone()), k);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    Ok(demands)
+}
+
+/// The thresholds that every owner will ask of this plan.
+fn demanded(request: &Request<'_>, plan: &JointPlan) -> Result<Demands> {
+    let mut demands = Demands::new();
+    for (index, party) in plan.parties.iter().enumerate() {
+        let member = request.federation.member(&party.department);
+        let Some((catalog, policy)) =
+            member.and_then(|of| Some((of.catalog.as_ref()?, of.policy.as_ref()?)))
+        else {
+            continue;
+        };
+        let needed = flow::thresholds(plan, index, request.home, catalog, policy)?;
+        for (table, k) in needed {
+            if k > 1 {
+                demands.insert((party.department.clone(), table), k);
+            }
+        }
     }
-    rel.inputs()
-        .into_iter()
-        .any(|input| guarded(request, input))
+    Ok(demands)
 }
 
 /// Whether a department accepts declared sizes only.
@@ -116,7 +178,18 @@ fn assemble(
     let mut operators: Vec<Operator> = (0..fragments.len())
         .map(|fragment| Operator::Input { fragment })
         .collect();
-    operators.push(Operator::Program(lowered.program));
+    let mut program = lowered.program;
+    for operator in &mut program.operators {
+        if let Relational::Guard { units, .. } = operator {
+            for unit in units {
+                let name = lowered.departments.get(unit.owner);
+                unit.owner = name
+                    .and_then(|name| rules::party(&names, name))
+                    .ok_or_else(|| Error::new(Code::Internal, "a guard of no party"))?;
+            }
+        }
+    }
+    operators.push(Operator::Program(program));
     let plan = JointPlan {
         engine: request.engine.clone(),
         parties,

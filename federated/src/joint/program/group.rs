@@ -3,7 +3,7 @@
 use super::{Cells, Result, Rows, Runner, chunk_count, convert, internal};
 use crate::plan::program::{Aggregate, AggregateKind, Variable};
 use std::collections::BTreeMap;
-use veilgate_mpc::circuit::{greater_equal_public, not};
+use veilgate_mpc::circuit::{and, greater_equal_public, not};
 use veilgate_mpc::context::Context;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::group::{self, Agg, Which};
@@ -45,6 +45,7 @@ impl Runner<'_> {
         for (at, aggregate) in aggregates.iter().enumerate() {
             let here = step.at("aggregate", at);
             let when = match aggregate.argument {
+                _ if aggregate.when.is_some() => self.counted(ctx, &here, &rows, aggregate, &mut push)?,
                 None => None,
                 Some(variable) => match present.get(&variable) {
                     Some(known) => *known,
@@ -171,6 +172,30 @@ impl Runner<'_> {
             valid: grouped.valid,
             sorted: None,
         })
+    }
+
+    /// Where the rows that a count with a condition counts are flagged.
+    fn counted(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        rows: &Rows,
+        aggregate: &Aggregate,
+        push: &mut dyn FnMut(Column) -> usize,
+    ) -> Result<Option<usize>> {
+        let Some(when) = aggregate.when else {
+            return Ok(None);
+        };
+        let flag = self.bits_of(ctx, step, rows.cells(when)?)?;
+        let null = match aggregate.argument {
+            None => None,
+            Some(variable) => rows.cells(variable)?.null.clone(),
+        };
+        let flag = match null {
+            None => flag,
+            Some(null) => and(ctx, &step.narrow("there"), &flag, &not(ctx, &null))?,
+        };
+        Ok(Some(push(Column::Bits(flag))))
     }
 
     #[allow(clippy::too_many_arguments)] // what a result is made of

@@ -250,6 +250,7 @@ pub(in crate::joint) fn joining(
             }
             Relational::Filter { input, .. }
             | Relational::Map { input, .. }
+            | Relational::Guard { input, .. }
             | Relational::Window { input, .. } => of(*input),
             Relational::Group { input, most, .. } => {
                 of(*input).min(usize::try_from(*most).unwrap_or(usize::MAX))

@@ -2,8 +2,8 @@
 
 use super::count;
 use crate::plan::program::{
-    Aggregate, AggregateKind, Expression, Frame, JoinKind, Operation, OrderKey, Program,
-    Relational, Variable, WindowCall, WindowFunction,
+    Aggregate, AggregateKind, Expression, Frame, GuardedCell, JoinKind, Operation, OrderKey,
+    Program, Relational, UnitGuard, Variable, WindowCall, WindowFunction,
 };
 use crate::plan::{Comparator, JointPlan};
 use crate::schema::ScalarType;
@@ -39,6 +39,7 @@ fn opened_bit(divides: bool) -> &'static str {
 
 /// Columns by what they are.
 struct Names {
+    parties: Vec<String>,
     fragments: usize,
     columns: BTreeMap<Variable, String>,
 }
@@ -53,6 +54,7 @@ impl Names {
             }
         }
         Self {
+            parties: plan.parties.iter().map(|of| of.department.clone()).collect(),
             fragments: plan.fragments.len(),
             columns,
         }
@@ -83,6 +85,7 @@ impl Names {
                 right,
                 on,
                 most,
+                left_most,
                 ..
             } => {
                 let words = match kind {
@@ -101,8 +104,16 @@ impl Names {
                     1 => String::new(),
                     most => format!(", at most {most} rows of {} each", self.relation(*right)),
                 };
+                let checked = match left_most {
+                    None => String::new(),
+                    Some(1) => format!(", one row of {} each, checked", self.relation(*left)),
+                    Some(most) => format!(
+                        ", at most {most} rows of {} each, checked",
+                        self.relation(*left)
+                    ),
+                };
                 format!(
-                    "{words} of {} and {} on {}{partners}",
+                    "{words} of {} and {} on {}{partners}{checked}",
                     self.relation(*left),
                     self.relation(*right),
                     pairs.join(" AND ")
@@ -162,6 +173,12 @@ impl Names {
                 };
                 format!("groups of {}: {what} for {by}", self.relation(*input))
             }
+            Relational::Guard {
+                input,
+                units,
+                cells,
+                keeps_rows,
+            } => self.guard(*input, units, cells, *keeps_rows),
             Relational::Top { input, keys, rows } => {
                 format!(
                     "first {} rows of {}{}",
@@ -209,6 +226,42 @@ impl Names {
         }
     }
 
+    fn guard(
+        &self,
+        input: usize,
+        units: &[UnitGuard],
+        cells: &[GuardedCell],
+        keeps_rows: bool,
+    ) -> String {
+        let of = |unit: &UnitGuard| {
+            let owner = self.parties.get(unit.owner).map_or("", String::as_str);
+            format!("{} of {owner}: {}", unit.k, self.column(unit.rows))
+        };
+        let units_of: Vec<String> = units.iter().map(of).collect();
+        let what = match keeps_rows {
+            true => "all numbers",
+            false => "rows",
+        };
+        let atoms = units.first().map_or(0, |unit| unit.atoms.len());
+        let apart: Vec<Variable> = cells
+            .iter()
+            .filter(|cell| !cell.atoms.is_empty())
+            .map(|cell| cell.value)
+            .collect();
+        let apart = match apart.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; {} only where each of {atoms} atoms has no unit or as many",
+                self.list(&apart)
+            ),
+        };
+        format!(
+            "guard of {}: withholds {what} of fewer units than {}{apart}",
+            self.relation(input),
+            units_of.join(", ")
+        )
+    }
+
     /// ` by` the keys of an order; nothing without any.
     fn order(&self, keys: &[OrderKey]) -> String {
         let order: Vec<String> = keys
@@ -247,6 +300,14 @@ impl Names {
     }
 
     fn aggregate(&self, of: &Aggregate) -> String {
+        let text = self.plain_aggregate(of);
+        match of.when {
+            None => text,
+            Some(when) => format!("{text} where {}", self.column(when)),
+        }
+    }
+
+    fn plain_aggregate(&self, of: &Aggregate) -> String {
         let argument = of.argument.map(|variable| self.column(variable));
         match (of.function, argument) {
             (AggregateKind::Count, None) => "count(*)".to_owned(),

@@ -161,7 +161,12 @@ impl Types {
                 on,
                 matched,
                 most,
+                left_most,
             } => {
+                ensure(
+                    left_most.is_none_or(|most| (1..=MAX_PARTNERS).contains(&most)),
+                    "a bound on left rows that is none",
+                )?;
                 let several = matches!(kind, JoinKind::Inner | JoinKind::Left);
                 ensure(
                     *most == 1 || several && (2..=MAX_PARTNERS).contains(most),
@@ -169,6 +174,12 @@ impl Types {
                 )?;
                 self.join(*kind, *left, *right, on, *matched)
             }
+            Relational::Guard {
+                input,
+                units,
+                cells,
+                keeps_rows,
+            } => self.guard(*input, units, cells, *keeps_rows),
             Relational::Beside { left, right, most } => {
                 ensure(
                     (1..=MAX_BESIDE).contains(most),
@@ -317,6 +328,17 @@ impl Types {
             nullable: false,
             form: Encoding::Ring64,
         };
+        if let Some(when) = aggregate.when {
+            let when = self.column(input, when)?;
+            ensure(
+                when.data_type == ScalarType::Bool && !when.nullable,
+                "an aggregate where something holds that is no truth value",
+            )?;
+            ensure(
+                matches!(aggregate.function, K::Count | K::CountDistinct),
+                "a condition of an aggregate that is no count",
+            )?;
+        }
         let value = match (aggregate.function, argument) {
             (K::Count, _) => count,
             (K::CountDistinct, Some(of)) => {

@@ -2,7 +2,7 @@
 
 use super::{column, ensure, refusal};
 use crate::error::Result;
-use crate::plan::program::{Program, Variable};
+use crate::plan::program::{Program, Relational, Variable};
 use crate::plan::{
     Cell, ColumnRef, Encoding, FragmentIndex, JointPlan, Operator, PartyIndex, Predicate, Relation,
     UnitCount,
@@ -223,6 +223,12 @@ fn check_program(plan: &JointPlan, program: &Program) -> Result<()> {
     ensure(in_order && inputs.len() == plan.fragments.len(), || {
         "a program that does not take in every fragment in order".to_owned()
     })?;
+    for operator in &program.operators {
+        if let Relational::Guard { units, .. } = operator {
+            let named = units.iter().all(|unit| unit.owner < plan.parties.len());
+            ensure(named, || "a guard by the units of no party".to_owned())?;
+        }
+    }
     program.check(&plan.fragments).map(drop)
 }
 

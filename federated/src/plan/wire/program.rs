@@ -5,8 +5,8 @@ use super::to_wire::{index as number, scalar as from_scalar};
 use crate::error::Result;
 use crate::plan::Encoding;
 use crate::plan::program::{
-    Aggregate, AggregateKind, Expression, Frame, JoinKind, Operation, OrderKey, Program,
-    Relational, Variable, WindowCall, WindowFunction,
+    Aggregate, AggregateKind, Expression, Frame, GuardedCell, JoinKind, Operation, OrderKey,
+    Program, Relational, UnitGuard, Variable, WindowCall, WindowFunction,
 };
 use veilgate_proto::plan::v1 as pb;
 
@@ -36,6 +36,7 @@ fn operator(operator: &Relational) -> pb::Relational {
             on,
             matched,
             most,
+            left_most,
         } => Kind::Join(pb::RelationalJoin {
             kind: join_kind(*kind).into(),
             left: number(*left),
@@ -44,6 +45,24 @@ fn operator(operator: &Relational) -> pb::Relational {
             right_on: on.iter().map(|(_, b)| b.0).collect(),
             matched: optional(*matched),
             most: *most,
+            left_most: left_most.unwrap_or(0),
+        }),
+        Relational::Guard {
+            input,
+            units,
+            cells,
+            keeps_rows,
+        } => Kind::Guard(pb::Guard {
+            input: number(*input),
+            units: units.iter().map(unit).collect(),
+            cells: cells
+                .iter()
+                .map(|cell| pb::GuardedCell {
+                    value: cell.value.0,
+                    atoms: cell.atoms.clone(),
+                })
+                .collect(),
+            keeps_rows: *keeps_rows,
         }),
         Relational::Beside { left, right, most } => Kind::Beside(pb::Beside {
             left: number(*left),
@@ -103,6 +122,15 @@ fn operator(operator: &Relational) -> pb::Relational {
         }),
     };
     pb::Relational { kind: Some(kind) }
+}
+
+fn unit(of: &UnitGuard) -> pb::UnitGuard {
+    pb::UnitGuard {
+        owner: number(of.owner),
+        k: of.k,
+        rows: of.rows.0,
+        atoms: variables(&of.atoms),
+    }
 }
 
 fn order(keys: &[OrderKey]) -> Vec<pb::OrderKey> {
@@ -174,6 +202,7 @@ fn aggregate(of: &Aggregate) -> pb::GroupAggregate {
         variable: of.variable.0,
         function: function.into(),
         argument: optional(of.argument),
+        when: optional(of.when),
         r#type: Some(from_scalar(of.data_type)),
         parts,
         digits: digits.into(),
@@ -316,6 +345,7 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
                     }
                 },
                 most: join.most,
+                left_most: (join.left_most > 0).then_some(join.left_most),
                 left: index(join.left),
                 right: index(join.right),
                 on: read_variables(join.left_on)
@@ -357,6 +387,24 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
             partition: read_variables(window.partition),
             order: read_order(window.order),
             calls: all(window.calls, read_call)?,
+        },
+        Kind::Guard(guard) => Relational::Guard {
+            input: index(guard.input),
+            units: all(guard.units, |of| {
+                Ok(UnitGuard {
+                    owner: index(of.owner),
+                    k: of.k,
+                    rows: Variable(of.rows),
+                    atoms: read_variables(of.atoms),
+                })
+            })?,
+            cells: all(guard.cells, |of| {
+                Ok(GuardedCell {
+                    value: Variable(of.value),
+                    atoms: of.atoms,
+                })
+            })?,
+            keeps_rows: guard.keeps_rows,
         },
         Kind::Union(union) => Relational::Union {
             inputs: all(union.inputs, |input| {
@@ -430,6 +478,7 @@ fn read_aggregate(of: pb::GroupAggregate) -> Result<Aggregate> {
             }
         },
         argument: read_optional(of.argument),
+        when: read_optional(of.when),
         data_type: to_scalar(of.r#type)?,
     })
 }

@@ -101,7 +101,7 @@ impl Rel {
                 let most = input.most(columns);
                 fetch.map_or(most, |fetch| most.min(fetch as u64))
             }
-            Self::Window { input, .. } => input.most(columns),
+            Self::Window { input, .. } | Self::Guard { input, .. } => input.most(columns),
             Self::Union { inputs, .. } => inputs
                 .iter()
                 .map(|(input, _)| input.most(columns))
@@ -141,7 +141,7 @@ impl Rel {
                 let rows = input.estimate(columns);
                 fetch.map_or(rows, |fetch| rows.min(fetch as u64))
             }
-            Self::Window { input, .. } => input.estimate(columns),
+            Self::Window { input, .. } | Self::Guard { input, .. } => input.estimate(columns),
             Self::Union { inputs, .. } => inputs
                 .iter()
                 .map(|(input, _)| input.estimate(columns))

@@ -8,7 +8,7 @@ mod window;
 
 use super::columns::{ColumnId, Columns, Info};
 use super::unions::merged;
-use super::{Block, Function, Rel, SortKey};
+use super::{Block, Function, Rel, SortKey, Tally};
 use crate::catalog::Table;
 use crate::error::{Code, Error, Result};
 use crate::flow::bounds;
@@ -162,17 +162,7 @@ impl Builder<'_> {
         }
         let mut columns = Vec::new();
         for at in read {
-            let column = table
-                .columns
-                .get(at)
-                .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
-            let mut info = Info::new(column.data_type.to_arrow(), column.nullable, column.label());
-            info.distinct = bounds::distinct(column, false);
-            info.most = (column.max_abs > 0).then_some(u128::from(column.max_abs));
-            info.codes.clone_from(&column.codes);
-            info.bytes = bounds::text_bytes(column);
-            info.canonical.clone_from(&column.canonical);
-            columns.push((at, self.columns.add(info)));
+            columns.push((at, self.columns.add(table_column(table, at)?)));
         }
         let by: BTreeMap<&str, ColumnId> = columns
             .iter()
@@ -386,6 +376,21 @@ impl Builder<'_> {
     }
 }
 
+/// What is published of a table's column.
+pub(super) fn table_column(table: &Table, at: usize) -> Result<Info> {
+    let column = table
+        .columns
+        .get(at)
+        .ok_or_else(|| Error::new(Code::Internal, "a column that no table has"))?;
+    let mut info = Info::new(column.data_type.to_arrow(), column.nullable, column.label());
+    info.distinct = bounds::distinct(column, false);
+    info.most = (column.max_abs > 0).then_some(u128::from(column.max_abs));
+    info.codes.clone_from(&column.codes);
+    info.bytes = bounds::text_bytes(column);
+    info.canonical.clone_from(&column.canonical);
+    Ok(info)
+}
+
 fn distinct(input: Built) -> Built {
     let mut keys: Vec<ColumnId> = Vec::new();
     for id in &input.output {
@@ -418,6 +423,7 @@ fn one_row(rel: &Rel) -> bool {
         Rel::Sort {
             input, skip, fetch, ..
         } => *skip == 0 && *fetch != Some(0) && one_row(input),
+        Rel::Guard { input, guard } => guard.keeps_rows && one_row(input),
         _ => false,
     }
 }
@@ -434,6 +440,9 @@ impl Function {
             Self::Any => "min",
             Self::Median => "median",
             Self::Percentile { .. } => "percentile_cont",
+            Self::Units(Tally::Distinct) => "count",
+            Self::Units(Tally::Sum) => "sum",
+            Self::Units(Tally::Max) => "max",
         }
     }
 }

@@ -66,6 +66,10 @@ pub(in crate::planner) struct Info {
     pub(in crate::planner) bytes: Option<u32>,
     /// How a text of a table is brought to one form when it is scanned.
     pub(in crate::planner) canonical: Vec<Canonical>,
+    /// Of an aggregate: columns in which rows that differ stay apart, wherever they are grouped before.
+    pub(in crate::planner) apart: Vec<ColumnId>,
+    /// Whether only privacy units are told apart by it.
+    pub(in crate::planner) unit: bool,
 }
 
 impl Info {
@@ -81,6 +85,8 @@ impl Info {
             codes: Vec::new(),
             bytes: None,
             canonical: Vec::new(),
+            apart: Vec::new(),
+            unit: false,
         }
     }
 }
@@ -114,6 +120,11 @@ impl Columns {
         self.list
             .get(id.0 as usize)
             .ok_or_else(|| Error::new(Code::Internal, "a column of the plan does not exist"))
+    }
+
+    /// What is known of a column, to be changed.
+    pub(in crate::planner) fn info_mut(&mut self, id: ColumnId) -> Option<&mut Info> {
+        self.list.get_mut(id.0 as usize)
     }
 
     /// These columns can be NULL, wherever they are.

@@ -198,6 +198,22 @@ impl Cutter<'_> {
                     calls,
                 }
             }
+            Rel::Guard { input, mut guard } => {
+                guard.cells.retain(|(id, _)| wanted.contains(id));
+                let atoms = guard.cells.iter().any(|(_, over)| !over.is_empty());
+                let mut below = wanted.clone();
+                for unit in &mut guard.units {
+                    if !atoms {
+                        unit.atoms.clear();
+                    }
+                    below.insert(unit.rows);
+                    below.extend(&unit.atoms);
+                }
+                Rel::Guard {
+                    input: Box::new(self.cut(*input, &below)),
+                    guard,
+                }
+            }
             Rel::Union { inputs, columns } => {
                 let kept: Vec<usize> = (0..columns.len())
                     .filter(|at| wanted.contains(&columns[*at]))

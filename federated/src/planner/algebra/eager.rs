@@ -16,8 +16,8 @@ use super::exists::reduced;
 use super::functions::quotient;
 use super::nulls::{AtNulls, at_nulls};
 use super::unions::computing;
-use super::{Aggregate, Block, Function, JoinKind, Rel};
-use crate::error::Result;
+use super::{Aggregate, Block, Function, JoinKind, Rel, Tally};
+use crate::error::{Code, Error, Result};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Case;
@@ -78,6 +78,7 @@ fn once(
 
 /// One input below a group, while it is rewritten.
 struct Side {
+    rel: Rel,
     columns: BTreeSet<ColumnId>,
     /// A public bound on its rows.
     most: u64,
@@ -120,7 +121,13 @@ fn group(
         },
         _ => return Ok(unchanged(input, keys, aggregates)),
     };
-    Eager::new(block, columns).group(keys, aggregates)
+    let again = (block.clone(), keys.clone(), aggregates.clone());
+    if let Some(rel) = Eager::new(block, columns, true).group(keys, aggregates)? {
+        return Ok(rel);
+    }
+    let (block, keys, aggregates) = again;
+    let rel = Eager::new(block, columns, false).group(keys, aggregates)?;
+    rel.ok_or_else(|| Error::new(Code::Internal, "units that are counted twice"))
 }
 
 struct Eager<'a> {
@@ -129,14 +136,17 @@ struct Eager<'a> {
     sides: Vec<Side>,
     /// A public bound on joined rows, before any side groups.
     joined: u64,
+    /// Whether a side may hand over numbers of units in place of their tags.
+    counts: bool,
 }
 
 impl<'a> Eager<'a> {
-    fn new(block: Block, columns: &'a mut Columns) -> Self {
+    fn new(block: Block, columns: &'a mut Columns, counts: bool) -> Self {
         let mut sides = Vec::new();
         for input in &block.inputs {
             leaves(input, false, &mut |rel, optional| {
                 sides.push(Side {
+                    rel: rel.clone(),
                     columns: rel.columns().into_iter().collect(),
                     most: rel.most(columns),
                     groups: false,
@@ -154,6 +164,7 @@ impl<'a> Eager<'a> {
             block,
             sides,
             joined,
+            counts,
         }
     }
 
@@ -163,7 +174,12 @@ impl<'a> Eager<'a> {
         sides.position(|side| of.is_subset(&side.columns))
     }
 
-    fn group(mut self, keys: Vec<ColumnId>, aggregates: Vec<Aggregate>) -> Result<Rel> {
+    /// None where units would be counted twice.
+    fn group(
+        mut self,
+        keys: Vec<ColumnId>,
+        aggregates: Vec<Aggregate>,
+    ) -> Result<Option<Rel>> {
         // Arguments over columns of the sides alone.
         let mut by: BTreeMap<ColumnId, Expr> = BTreeMap::new();
         for (id, expr) in &self.block.computed {
@@ -177,7 +193,9 @@ impl<'a> Eager<'a> {
             };
             plans.push(self.plan(aggregate, argument)?);
         }
-        self.look(&keys, &plans)?;
+        let apart = self.kept_apart(&aggregates)?;
+        self.look(&keys, &plans, &apart)?;
+        let alone = self.counting(&plans);
         let mut made = Vec::new();
         let mut after = Vec::new();
         for (aggregate, plan) in aggregates.iter().zip(plans) {
@@ -185,7 +203,15 @@ impl<'a> Eager<'a> {
         }
         let input = self.rebuilt()?;
         let set: BTreeSet<ColumnId> = keys.iter().copied().collect();
-        let rel = if !keys.is_empty() && input.unique_on(&set) {
+        for side in &alone {
+            let whole = set.union(side).copied().collect();
+            if !input.unique_on(&whole) {
+                return Ok(None);
+            }
+        }
+        let units = |of: &Aggregate| matches!(of.function, Function::Units(_));
+        let single = !made.iter().any(units);
+        let rel = if !keys.is_empty() && single && input.unique_on(&set) {
             single_rows(input, made, self.columns)?
         } else {
             let (keys, same) = self.least(&input, keys)?;
@@ -196,7 +222,31 @@ impl<'a> Eager<'a> {
                 aggregates: made,
             }
         };
-        Ok(rel.computing(after))
+        Ok(Some(rel.computing(after)))
+    }
+
+    /// Columns in which rows that differ stay apart.
+    fn kept_apart(&self, aggregates: &[Aggregate]) -> Result<BTreeSet<ColumnId>> {
+        let mut apart = BTreeSet::new();
+        for aggregate in aggregates {
+            apart.extend(&self.columns.info(aggregate.id)?.apart);
+        }
+        Ok(apart)
+    }
+
+    /// The keys of every side that hands over numbers of units in place of tags: none of its rows may be
+    /// in two joined ones of a group.
+    fn counting(&self, plans: &[Plan]) -> Vec<BTreeSet<ColumnId>> {
+        let mut list = Vec::new();
+        for plan in plans {
+            if let Plan::Units(Tally::Distinct, _, side) = plan
+                && let Some(side) = self.sides.get(*side)
+                && side.groups
+            {
+                list.push(side.keys.clone());
+            }
+        }
+        list
     }
 
     /// Keys without those that the others determine, the widest left out first; what is left out has one
@@ -263,13 +313,29 @@ impl<'a> Eager<'a> {
             Function::Min | Function::Max | Function::Any | Function::CountDistinct => {
                 Plan::Whole(argument)
             }
+            Function::Units(tally) => match self.side(&used(&argument)) {
+                Some(side) if tally != Tally::Distinct => Plan::Units(tally, argument, side),
+                // A tag that no two rows of the side share.
+                Some(side)
+                    if self.counts && self.sides[side].rel.unique_on(&used(&argument)) =>
+                {
+                    Plan::Units(tally, argument, side)
+                }
+                _ => Plan::Whole(argument),
+            },
             Function::Median | Function::Percentile { .. } => Plan::Each(argument),
         })
     }
 
     /// Decides which sides group, by what the joint part looks at.
-    fn look(&mut self, keys: &[ColumnId], plans: &[Plan]) -> Result<()> {
+    fn look(
+        &mut self,
+        keys: &[ColumnId],
+        plans: &[Plan],
+        apart: &BTreeSet<ColumnId>,
+    ) -> Result<()> {
         let mut looked: BTreeSet<ColumnId> = keys.iter().copied().collect();
+        looked.extend(apart);
         looked.extend(self.block.equal.iter().flat_map(|(a, b)| [*a, *b]));
         looked.extend(used_by(&self.block.conditions));
         for input in &self.block.inputs {
@@ -281,6 +347,7 @@ impl<'a> Eager<'a> {
                 Plan::Count(products) | Plan::Sum(products) => {
                     looked.extend(used_by(products.iter().filter_map(|of| of.joint.as_ref())));
                 }
+                Plan::Units(..) => {}
                 Plan::Average(sums, counts) => {
                     let all = sums.iter().chain(counts);
                     looked.extend(used_by(all.filter_map(|of| of.joint.as_ref())));
@@ -347,6 +414,14 @@ impl<'a> Eager<'a> {
                 let count = self.count(counts, (aggregate, rows), made)?;
                 after.push((aggregate.id, quotient(sum, count, data_type)));
             }
+            Plan::Units(tally, argument, side) => {
+                let (tally, argument) = self.units(aggregate, tally, argument, side)?;
+                made.push(Aggregate {
+                    id: aggregate.id,
+                    function: Function::Units(tally),
+                    argument: Some(argument),
+                });
+            }
             Plan::Each(argument) => made.push(Aggregate {
                 id: aggregate.id,
                 function: aggregate.function,
@@ -362,6 +437,35 @@ impl<'a> Eager<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a side hands over of its units.
+    fn units(
+        &mut self,
+        aggregate: &Aggregate,
+        tally: Tally,
+        argument: Expr,
+        side: usize,
+    ) -> Result<(Tally, Expr)> {
+        if !self.sides[side].groups {
+            return Ok((tally, argument));
+        }
+        let (function, above) = match tally {
+            Tally::Distinct => (Function::Count, Tally::Sum),
+            Tally::Sum => (Function::Units(Tally::Sum), Tally::Sum),
+            Tally::Max => (Function::Units(Tally::Max), Tally::Max),
+        };
+        let mut info = self.columns.info(aggregate.id)?.clone();
+        info.nullable = self.sides[side].optional || tally != Tally::Distinct;
+        info.null_there = tally != Tally::Distinct;
+        info.apart = Vec::new();
+        let id = self.columns.add(info);
+        self.sides[side].partial.push(Aggregate {
+            id,
+            function,
+            argument: Some(argument),
+        });
+        Ok((above, id.expr()))
     }
 
     /// The argument of an aggregate that is not taken apart, as far as one side computes it.
@@ -611,6 +715,8 @@ impl<'a> Eager<'a> {
 
 /// What computes an aggregate.
 enum Plan {
+    /// Units of one side.
+    Units(Tally, Expr, usize),
     Count(Vec<Product>),
     Sum(Vec<Product>),
     Average(Vec<Product>, Vec<Product>),
@@ -627,7 +733,10 @@ fn single_rows(input: Rel, made: Vec<Aggregate>, columns: &mut Columns) -> Resul
         let data_type = columns.info(aggregate.id)?.data_type.clone();
         let expr = match (aggregate.function, aggregate.argument) {
             (Function::Count, None) | (_, None) => one(),
-            (Function::Count | Function::CountDistinct, Some(argument)) => Expr::Case(Case::new(
+            (
+                Function::Count | Function::CountDistinct | Function::Units(Tally::Distinct),
+                Some(argument),
+            ) => Expr::Case(Case::new(
                 None,
                 vec![(
                     Box::new(Expr::IsNotNull(Box::new(argument))),

@@ -61,6 +61,7 @@ impl Rel {
                 keys.iter().all(|key| known.contains(key))
             }
             Self::Sort { input, fetch, .. } => *fetch == Some(1) || input.unique_on(columns),
+            Self::Guard { input, .. } => input.unique_on(columns),
             Self::Window {
                 input,
                 partition,
@@ -120,7 +121,9 @@ impl Rel {
                 left.repeats_of(id).filter(|_| one)
             }
             Self::Group { input, keys, .. } => input.repeats_of(id).filter(|_| keys.contains(&id)),
-            Self::Sort { input, .. } | Self::Window { input, .. } => input.repeats_of(id),
+            Self::Sort { input, .. } | Self::Window { input, .. } | Self::Guard { input, .. } => {
+                input.repeats_of(id)
+            }
             Self::Union { .. } => None,
             Self::Fragment { facts, .. } => facts
                 .repeats
@@ -155,7 +158,9 @@ impl Rel {
                 let below = input.determined(&known);
                 known.extend(keys.iter().copied().filter(|key| below.contains(key)));
             }
-            Self::Sort { input, .. } => known = input.determined(&known),
+            Self::Sort { input, .. } | Self::Guard { input, .. } => {
+                known = input.determined(&known);
+            }
             Self::Window { input, .. } => known.extend(input.determined(&known)),
             _ => {}
         }

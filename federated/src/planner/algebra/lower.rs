@@ -4,6 +4,7 @@
 mod division;
 mod expressions;
 mod groups;
+mod guards;
 mod joins;
 mod numbers;
 mod release;
@@ -28,6 +29,9 @@ pub(in crate::planner) use release::Opened;
 /// Bits of a tag beyond twice the logarithm of the rows.
 const TAG_MARGIN_BITS: u32 = 40;
 
+/// Owners refuse shorter ones.
+const MIN_TAG_BITS: u32 = 64;
+
 /// The longest text that is opened.
 const MAX_TEXT: u32 = 255;
 
@@ -37,6 +41,8 @@ pub(in crate::planner) struct Lowered {
     pub(in crate::planner) fragments: Vec<(String, Fragment)>,
     pub(in crate::planner) program: Program,
     pub(in crate::planner) release: Opened,
+    /// The owners of guards, which name them by their position here.
+    pub(in crate::planner) departments: Vec<String>,
 }
 
 /// Lowers a relation over fragments, of which `output` is wanted under these names and types.
@@ -72,7 +78,8 @@ pub(in crate::planner) fn lower(
         .fold(0, u64::saturating_add);
     // Buckets pad by less than a factor of two.
     let padded = rows.saturating_mul(2).max(2);
-    let tag_bits = (TAG_MARGIN_BITS + 2 * (u64::BITS - (padded - 1).leading_zeros())).min(128);
+    let tag_bits = TAG_MARGIN_BITS + 2 * (u64::BITS - (padded - 1).leading_zeros());
+    let tag_bits = tag_bits.clamp(MIN_TAG_BITS, 128);
     let mut lower = Lower {
         query,
         columns,
@@ -84,6 +91,10 @@ pub(in crate::planner) fn lower(
         made: 0,
         equal: super::keys::classes(&pairs),
         tag_bits,
+        guarded: guarded(&rel),
+        departments: Vec::new(),
+        counted: BTreeMap::new(),
+        pending: Vec::new(),
     };
     let relation = lower.rel(&rel)?;
     let mut opened = Vec::new();
@@ -109,6 +120,8 @@ enum Want {
     Ring { wide: bool },
     /// To compare text of any length with others of this class for equality.
     Key { class: u32 },
+    /// To tell privacy units apart; with `alone` in a form of its own, whatever else is asked for.
+    Unit { alone: bool },
 }
 
 /// Where a column of a relation is.
@@ -143,6 +156,17 @@ struct Lower<'a> {
     equal: Vec<BTreeSet<ColumnId>>,
     /// Bits of a tag: two different keys of one query share one with probability below 2^-40.
     tag_bits: u32,
+    /// Whether something is withheld: what a count relies on is then checked on both sides of a join.
+    guarded: bool,
+    /// Owners of guards.
+    departments: Vec<String>,
+    /// Counts of units, and the operator that makes each.
+    counted: BTreeMap<Variable, usize>,
+    pending: Vec<guards::Pending>,
+}
+
+fn guarded(rel: &Rel) -> bool {
+    matches!(rel, Rel::Guard { .. }) || rel.inputs().into_iter().any(guarded)
 }
 
 /// Columns that some join makes equal.
@@ -192,7 +216,11 @@ impl Lower<'_> {
                         .iter()
                         .find(|(known, _)| *known == id)
                         .map(|(_, form)| form.clone()),
-                    Want::Bits | Want::Ring { .. } | Want::Key { .. } => None,
+                    Want::Unit { alone: false } => asked
+                        .iter()
+                        .find(|(known, form)| *known == id && guards::tells_apart(form))
+                        .map(|(_, form)| form.clone()),
+                    Want::Bits | Want::Ring { .. } | Want::Key { .. } | Want::Unit { .. } => None,
                 };
                 let form = match form {
                     Some(form) => form,
@@ -225,6 +253,11 @@ impl Lower<'_> {
             return Ok(match wide {
                 true => Encoding::Ring128,
                 false => Encoding::Ring64,
+            });
+        }
+        if let (Want::Unit { .. }, DataType::Utf8) = (want, &info.data_type) {
+            return Ok(Encoding::UnitTag {
+                bits: self.tag_bits,
             });
         }
         // Also what is always zero has a sign and a digit.
@@ -325,14 +358,19 @@ impl Lower<'_> {
                 let input = self.rel(input)?;
                 self.window(input, partition, order, calls, rel)
             }
+            Rel::Guard { input, guard } => self.guard(input, guard, rel),
             Rel::Union { inputs, columns } => {
                 let mut parts = Vec::new();
                 for (input, of) in inputs {
                     let relation = self.rel(input)?;
-                    let variables = of
-                        .iter()
-                        .map(|id| self.variable(&relation, *id, Want::Bits))
-                        .collect::<Result<Vec<_>>>()?;
+                    let mut variables = Vec::new();
+                    for (id, made) in of.iter().zip(columns) {
+                        let want = match self.columns.info(*made)?.unit {
+                            true => Want::Unit { alone: true },
+                            false => Want::Bits,
+                        };
+                        variables.push(self.variable(&relation, *id, want)?);
+                    }
                     parts.push((relation.relation, variables));
                 }
                 let mut places = BTreeMap::new();
@@ -559,12 +597,14 @@ impl Lower<'_> {
             opened: opened.into_iter().map(number).collect(),
         };
         let owned: Vec<Fragment> = fragments.iter().map(|(_, of)| of.clone()).collect();
+        let program = guards::with_atoms(program, &owned, &self.pending)?;
         let types = program.check(&owned)?;
         let release = release::finish(&release, &program, &types, self.columns, names)?;
         Ok(Lowered {
             fragments,
             program,
             release,
+            departments: self.departments,
         })
     }
 }

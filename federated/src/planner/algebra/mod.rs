@@ -14,6 +14,7 @@ mod cut;
 mod eager;
 mod exists;
 mod functions;
+mod guard;
 mod keys;
 mod localise;
 mod lower;
@@ -29,6 +30,7 @@ pub(super) use columns::{ColumnId, Columns};
 pub(super) use cut::{Cut, cut};
 pub(super) use eager::eager;
 pub(super) use functions::AVERAGE;
+pub(super) use guard::{Demands, guard};
 pub(super) use localise::localise;
 pub(super) use lower::{Lowered, lower};
 pub(super) use text::fragment;
@@ -87,6 +89,8 @@ pub(super) enum Rel {
         inputs: Vec<(Rel, Vec<ColumnId>)>,
         columns: Vec<ColumnId>,
     },
+    /// The same rows, of which those with too few privacy units behind them are withheld.
+    Guard { input: Box<Rel>, guard: Box<Guard> },
     /// What a department computed alone: fragment `index`.
     Fragment {
         index: usize,
@@ -105,6 +109,39 @@ pub(super) struct Block {
     pub(super) computed: Vec<(ColumnId, Expr)>,
     /// Conditions that must all be true.
     pub(super) conditions: Vec<Expr>,
+}
+
+/// What is withheld of a relation.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    /// One for each scan of a table with privacy units.
+    pub(super) units: Vec<GuardUnit>,
+    /// Values, and the atoms that each is over where these are columns already; none for all rows.
+    pub(super) cells: Vec<(ColumnId, Vec<usize>)>,
+    /// Whether the one row of a result for the whole stays.
+    pub(super) keeps_rows: bool,
+}
+
+/// What counts the units of one scan.
+#[derive(Debug, Clone)]
+pub(super) struct GuardUnit {
+    pub(super) department: String,
+    pub(super) k: u32,
+    /// The units behind a row.
+    pub(super) rows: ColumnId,
+    /// Those behind its atoms, where the owner counts them itself.
+    pub(super) atoms: Vec<ColumnId>,
+}
+
+/// How units are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tally {
+    /// Different tags.
+    Distinct,
+    /// The sum of counts of units of which none is counted twice.
+    Sum,
+    /// The greatest of several counts: at least so many.
+    Max,
 }
 
 /// Which rows a join keeps.
@@ -149,6 +186,8 @@ pub(super) enum Function {
         parts: u32,
         digits: u8,
     },
+    /// The number of privacy units, of tags or counts.
+    Units(Tally),
 }
 
 impl Function {
@@ -233,7 +272,7 @@ impl Rel {
                 let made = aggregates.iter().map(|of| of.id);
                 keys.iter().copied().chain(made).collect()
             }
-            Self::Sort { input, .. } => input.columns(),
+            Self::Sort { input, .. } | Self::Guard { input, .. } => input.columns(),
             Self::Window { input, calls, .. } => {
                 let mut all = input.columns();
                 all.extend(calls.iter().map(|call| call.id));
@@ -268,7 +307,7 @@ impl Rel {
     fn owners(&self) -> Vec<Option<&str>> {
         match self {
             Self::Scan { department, .. } => vec![Some(department.as_str())],
-            Self::Fragment { .. } => vec![None],
+            Self::Fragment { .. } | Self::Guard { .. } => vec![None],
             Self::Group { aggregates, .. }
                 if aggregates.iter().any(|of| of.function.only_joint()) =>
             {
@@ -284,7 +323,10 @@ impl Rel {
             Self::Scan { .. } | Self::Fragment { .. } => Vec::new(),
             Self::Block(block) => block.inputs.iter().collect(),
             Self::Join { left, right, .. } => vec![left, right],
-            Self::Group { input, .. } | Self::Sort { input, .. } | Self::Window { input, .. } => {
+            Self::Group { input, .. }
+            | Self::Sort { input, .. }
+            | Self::Window { input, .. }
+            | Self::Guard { input, .. } => {
                 vec![input]
             }
             Self::Union { inputs, .. } => inputs.iter().map(|(input, _)| input).collect(),
@@ -347,6 +389,10 @@ impl Rel {
                 partition,
                 order,
                 calls,
+            },
+            Self::Guard { input, guard } => Self::Guard {
+                input: boxed(input)?,
+                guard,
             },
             Self::Union { inputs, columns } => Self::Union {
                 inputs: inputs

@@ -10,6 +10,7 @@ use veilgate_mpc::oblivious::sort::sort_cost;
 /// Bits a row and party of a product, a sum's conversion and a quotient, by ripple.
 const PRODUCT_BITS: u64 = 64;
 const CONVERT_BITS: u64 = 128;
+const COUNT_BITS: u64 = 64;
 const QUOTIENT_BITS: u64 = 128 * 130;
 /// Numbers of rows in groups, and where they lie in a percentile's reach.
 const NUMBERS_BITS: u64 = 12 * PRODUCT_BITS;
@@ -193,6 +194,21 @@ impl Estimate<'_> {
                     rows,
                     bytes: bytes(rows, PARTIES * bits),
                     rounds,
+                }
+            }
+            Relational::Guard {
+                input,
+                units,
+                cells,
+                ..
+            } => {
+                let rows = self.of(*input);
+                let counts: u64 = units.iter().map(|unit| unit.counts().count() as u64).sum();
+                let values: u64 = cells.iter().map(|cell| self.bits(cell.value)).sum();
+                OperatorCost {
+                    rows,
+                    bytes: bytes(rows, PARTIES * (2 * COUNT_BITS * counts + 2 * values)),
+                    rounds: COUNT_BITS + 8,
                 }
             }
             Relational::Union { inputs, .. } => OperatorCost {

@@ -1,14 +1,14 @@
 //! Groups over shares: keys and arguments as columns, and the functions of the aggregates.
 
 use super::super::columns::{ColumnId, used};
-use super::super::{Aggregate, Function, Rel};
+use super::super::{Aggregate, Function, Rel, Tally};
 use super::{Lower, Place, Relation, Want};
 use crate::error::Result;
 use crate::plan::Encoding;
 use crate::plan::program::{self, AggregateKind, Expression, Relational, Variable};
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Expr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Lower<'_> {
     pub(super) fn group(
@@ -43,6 +43,17 @@ impl Lower<'_> {
                 Function::Percentile { parts, digits } => {
                     AggregateKind::Percentile { parts, digits }
                 }
+                Function::Units(Tally::Sum) => AggregateKind::Sum,
+                Function::Units(Tally::Max) => AggregateKind::Max,
+                Function::Units(Tally::Distinct) => {
+                    let mut whole: BTreeSet<ColumnId> = keys.iter().copied().collect();
+                    whole.extend(aggregate.argument.iter().flat_map(used));
+                    match input.rel.unique_on(&whole) {
+                        // Each row is another unit.
+                        true => AggregateKind::Count,
+                        false => AggregateKind::CountDistinct,
+                    }
+                }
                 Function::Avg => {
                     return Err(self.unsupported(
                         "AVG of an expression over columns of several departments that can be NULL",
@@ -50,6 +61,9 @@ impl Lower<'_> {
                 }
             };
             let want = match function {
+                _ if aggregate.function == Function::Units(Tally::Distinct) => {
+                    Want::Unit { alone: false }
+                }
                 AggregateKind::Sum => {
                     // Where the sum fits and every column does, what is between them may wrap.
                     let narrow = |most: Option<u128>| most.is_some_and(|most| most < 1 << 63);
@@ -72,7 +86,8 @@ impl Lower<'_> {
                 None => None,
                 Some(argument) => Some(self.as_column(&input, argument, want, &mut list)?),
             };
-            wanted.push((aggregate.id, function, argument, data_type));
+            let units = matches!(aggregate.function, Function::Units(_));
+            wanted.push((aggregate.id, function, argument, data_type, units));
         }
         if !list.is_empty() {
             input.relation = self.push(Relational::Map {
@@ -81,7 +96,7 @@ impl Lower<'_> {
             });
         }
         let mut made = Vec::new();
-        for (id, function, argument, data_type) in wanted {
+        for (id, function, argument, data_type, units) in wanted {
             let form = match (function, argument) {
                 (AggregateKind::Count | AggregateKind::CountDistinct, _) | (_, None) => {
                     Encoding::Ring64
@@ -94,10 +109,14 @@ impl Lower<'_> {
             };
             let variable = self.fresh(form);
             places.insert(id, Place::Variable(variable));
+            if units {
+                self.counted.insert(variable, self.operators.len());
+            }
             made.push(program::Aggregate {
                 variable,
                 function,
                 argument,
+                when: None,
                 data_type,
             });
         }

@@ -226,6 +226,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: partners,
+                left_most: None,
             },
         });
         Ok(Relation {
@@ -397,6 +398,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: partners,
+                left_most: None,
             });
             return Ok(Relation {
                 relation,
@@ -420,6 +422,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: 1,
+                left_most: None,
             });
             let joined = Relation {
                 relation,
@@ -442,6 +445,7 @@ impl Lower<'_> {
             on: pairs,
             matched: Some(matched),
             most: 1,
+            left_most: None,
         });
         let mut joined = Relation {
             relation,

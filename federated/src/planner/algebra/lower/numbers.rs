@@ -37,6 +37,7 @@ pub(super) fn renumbered(
             on,
             matched,
             most,
+            left_most,
         } => Relational::Join {
             kind,
             left,
@@ -47,6 +48,31 @@ pub(super) fn renumbered(
                 .collect(),
             matched: matched.map(number),
             most,
+            left_most,
+        },
+        Relational::Guard {
+            input,
+            units,
+            cells,
+            keeps_rows,
+        } => Relational::Guard {
+            input,
+            units: units
+                .into_iter()
+                .map(|unit| program::UnitGuard {
+                    rows: number(unit.rows),
+                    atoms: unit.atoms.into_iter().map(number).collect(),
+                    ..unit
+                })
+                .collect(),
+            cells: cells
+                .into_iter()
+                .map(|cell| program::GuardedCell {
+                    value: number(cell.value),
+                    ..cell
+                })
+                .collect(),
+            keeps_rows,
         },
         Relational::Beside { .. } => operator,
         Relational::Filter { input, condition } => Relational::Filter {
@@ -73,6 +99,7 @@ pub(super) fn renumbered(
                 .map(|of| program::Aggregate {
                     variable: number(of.variable),
                     argument: of.argument.map(number),
+                    when: of.when.map(number),
                     ..of
                 })
                 .collect(),
