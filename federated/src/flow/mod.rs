@@ -22,6 +22,7 @@ mod fragments;
 mod guards;
 mod program;
 pub mod rules;
+mod standing;
 mod uses;
 
 pub(crate) use program::thresholds;

@@ -222,18 +222,16 @@ pub(super) fn examine(
     let sizes = needs_sizes(plan, index);
     let granted = rules::decide(&asked, &names, me, policy, sizes, &mut denials);
     sensitive(plan, me, policy, &asked, &mut denials);
-    if granted.k > 1 && denials.is_empty() && std::env::var_os("VG_OPEN").is_none() {
-        denials.push(Denial {
-            department: me.department.to_owned(),
-            rule: granted.names.clone(),
-            column: String::new(),
-            asked: "a plan of several steps, without a threshold before its result".to_owned(),
-            alternative: format!(
-                "a query of one join of tables and one aggregate, whose groups are released from \
-                 k = {} on",
-                granted.k
-            ),
-        });
+    if denials.is_empty() {
+        super::standing::check(
+            plan,
+            program,
+            index,
+            me,
+            catalog,
+            &granted.tables,
+            &mut denials,
+        )?;
     }
     denials.extend(computing(plan, me, policy));
     Ok((granted.rules, denials))

@@ -16,6 +16,15 @@ pub(super) struct Granted {
     pub(super) names: String,
     /// Rule, and what it is needed for.
     pub(super) rules: Vec<(String, String)>,
+    /// The threshold of each table.
+    pub(super) tables: BTreeMap<String, Needed>,
+}
+
+/// The least number of units that a table needs, and the rule that asks for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Needed {
+    pub(super) k: u32,
+    pub(super) rule: String,
 }
 
 /// The rules for a use of a column: its own, or else those that the table has for every column.
@@ -45,16 +54,22 @@ pub(super) fn decide(
     let mut granted = Granted::default();
     let mut used: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut refused: Vec<(u8, Denial)> = Vec::new();
-    let mut need = |k: u32, name: &str| {
+    let mut need = |table: &str, k: u32, name: &str| {
         if k > granted.k {
             granted.k = k;
             name.clone_into(&mut granted.names);
+        }
+        let own = granted.tables.entry(table.to_owned()).or_default();
+        if k > own.k {
+            own.k = k;
+            name.clone_into(&mut own.rule);
         }
     };
     for of in asked {
         let column = format!("{}.{}.{}", me.department, of.table, of.column);
         let level = policy.level(&of.table, &of.column);
         need(
+            &of.table,
             level.k_floor(),
             &format!("{column}: level {}", level.name()),
         );
@@ -87,7 +102,7 @@ pub(super) fn decide(
             (rank(&of.what), denial)
         };
         if let Some(rule) = permits {
-            need(rule.k, &rule.name);
+            need(&of.table, rule.k, &rule.name);
             used.entry(rule.name.clone())
                 .or_default()
                 .insert(of.what.to_string());
@@ -177,7 +192,7 @@ fn rows_alone(
     me: &Me<'_>,
     policy: &Policy,
     sizes: bool,
-    need: &mut impl FnMut(u32, &str),
+    need: &mut impl FnMut(&str, u32, &str),
     used: &mut BTreeMap<String, BTreeSet<String>>,
     denials: &mut Vec<Denial>,
 ) {
@@ -221,7 +236,7 @@ fn rows_alone(
         return;
     }
     for rule in of_table {
-        need(rule.k, &rule.name);
+        need(table, rule.k, &rule.name);
     }
     used.entry(format!("{}.{table}: every rule", me.department))
         .or_default()

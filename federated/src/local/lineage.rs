@@ -5,12 +5,14 @@
 //! table, without subqueries, with allow-listed deterministic functions. Whatever is not known here
 //! is refused. It must not know of rules: what a lineage is permitted to be is `flow`'s to say.
 
+mod dependencies;
 mod expression;
 mod failures;
 mod fragment;
 mod released;
 mod steps;
 mod types;
+mod units;
 mod windows;
 
 pub use expression::{Form, RowExpression};
@@ -19,6 +21,8 @@ pub use fragment::{Derivation, FragmentLineage, fragment_lineage, parse_fragment
 pub use released::{ReleasedUse, released_use};
 pub use steps::{ColumnName, Flow, Steps, Through, fragment_steps};
 pub use types::fragment_types;
+pub(crate) use dependencies::Dependencies;
+pub(crate) use units::{FragmentUnits, Who, fragment_units};
 
 use datafusion::sql::sqlparser::ast::{Statement, visit_relations};
 use datafusion::sql::sqlparser::dialect::GenericDialect;

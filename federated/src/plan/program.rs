@@ -17,7 +17,7 @@ use crate::schema::ScalarType;
 pub(crate) use types::{
     CHUNK_BYTES, MAX_BESIDE, MAX_PARTNERS, TEXT_CHUNK, Types, chunks, code_bits, scale,
 };
-pub(crate) use conditions::{Definitions, atom};
+pub(crate) use conditions::{Definitions, atom, or_number};
 pub(crate) use guards::MAX_ATOMS;
 
 /// A column of a program. The columns of the fragments come first, in order.

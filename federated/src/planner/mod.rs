@@ -60,7 +60,7 @@ pub use text::CATALOG;
 
 use crate::catalog::Published;
 use crate::error::{Code, Error, Result};
-use crate::plan::{Engine, JointPlan, Line};
+use crate::plan::{Engine, JointPlan, Line, Operator};
 use crate::policy::Policy;
 use crate::schema::Department;
 use crate::stack::on_a_deep_stack;
@@ -119,6 +119,8 @@ pub enum Strategy {
     Aligned,
     /// Sort-based over shares (leakage `none`).
     Oblivious,
+    /// By a program, also where one block would be enough.
+    Steps,
 }
 
 impl fmt::Display for Strategy {
@@ -126,6 +128,7 @@ impl fmt::Display for Strategy {
         f.write_str(match self {
             Self::Aligned => "aligned",
             Self::Oblivious => "oblivious",
+            Self::Steps => "in steps",
         })
     }
 }
@@ -181,10 +184,26 @@ fn check_length(sql: &str) -> Result<()> {
 
 fn plan_here(request: &Request<'_>) -> Result<Planned> {
     let query = text::Query::parse(request.sql)?.bind(request.parameters)?;
-    match request.strategy {
-        // A strategy of its own is asked for of one block of joins alone.
-        Some(_) => plan_block(request, &query),
-        None => program::plan_program(request, &query),
+    match (plan_block(request, &query), request.strategy) {
+        (_, Some(Strategy::Steps)) => program::plan_program(request, &query),
+        (Err(error), None) if matches!(error.code, Code::Unsupported | Code::NotUnique) => {
+            program::plan_program(request, &query)
+        }
+        // Where no rule asks for more than one unit, a number over nothing is SQL's, not a withheld one.
+        (Ok(planned), None) if counts_nothing(&planned) => {
+            program::plan_program(request, &query).or(Ok(planned))
+        }
+        (planned, _) => planned,
+    }
+}
+
+/// Whether a plan is of one result for the whole, with thresholds of one unit.
+fn counts_nothing(planned: &Planned) -> bool {
+    match planned.plan.operators.last() {
+        Some(Operator::Aggregate { keys, units, .. }) => {
+            keys.is_empty() && !units.is_empty() && units.iter().all(|unit| unit.k == 1)
+        }
+        _ => false,
     }
 }
 

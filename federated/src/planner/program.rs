@@ -1,6 +1,7 @@
 //! Plans of the whole class of SQL: relational algebra, cut, and a program over what is left.
 
-use super::algebra::{self, Columns, Demands, Lowered};
+use super::algebra::{self, Columns, Demands, Guarded, Lowered};
+use super::rows;
 use super::rules::{self, Computing};
 use super::sql::{Typed, optimised};
 use super::text::Query;
@@ -54,7 +55,13 @@ fn with(
 ) -> Result<Planned> {
     let mut columns = Columns::default();
     let built = algebra::build(query, request.federation, &mut columns, &typed.plan)?;
-    let rel = algebra::guard(query, built.rel, demands, &mut columns)?;
+    let rel = match algebra::guard(query, built.rel, demands, &mut columns)? {
+        Guarded::Rel(rel) => rel,
+        Guarded::Rows(rel, refusal) => {
+            let shown: Vec<_> = built.output.iter().filter_map(|id| rel.base(*id)).collect();
+            return Err(rows::denied(request, query, &shown).unwrap_or(*refusal));
+        }
+    };
     let rel = algebra::eager(algebra::localise(rel, &mut columns)?, &mut columns)?;
     let cut = algebra::cut(rel, &built.output, &columns);
     let declared = |department: &str| forbids_sizes(request, department);

@@ -3,33 +3,47 @@
 
 use super::Request;
 use super::block::Block;
-use super::columns::{self, ColumnId};
+use super::columns;
 use super::rules;
 use super::text::Query;
-use crate::catalog::Column;
+use crate::catalog::{Column, Table};
 use crate::error::{Denial, Error};
 use crate::policy::{AggregateFunction, Policy, Use};
 use crate::schema::ScalarType;
 
-/// Why rows cannot be had.
+/// Why rows of one block cannot be had.
 pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Error {
-    let shown: Vec<ColumnId> = block
+    let shown = block
         .projection
         .iter()
         .flat_map(columns::base_columns)
-        .collect();
+        .filter_map(|id| {
+            let relation = block.relations.get(id.relation)?;
+            Some((relation.department.as_str(), &relation.table, id.column))
+        });
+    denied(request, query, &shown.collect::<Vec<_>>()).unwrap_or_else(|| {
+        query.unsupported(
+            "raw rows in the result: use GROUP BY or an aggregate",
+            &["SELECT"],
+        )
+    })
+}
+
+/// The refusal of raw values of these columns by their owners' rules; none where all allow `output`.
+pub(super) fn denied(
+    request: &Request<'_>,
+    query: &Query,
+    shown: &[(&str, &Table, usize)],
+) -> Option<Error> {
     let mut denials = Vec::new();
-    for id in shown {
-        let Some(relation) = block.relations.get(id.relation) else {
+    for (department, of, at) in shown {
+        let Some(column) = of.columns.get(*at) else {
             continue;
         };
-        let Some(column) = relation.table.columns.get(id.column) else {
-            continue;
-        };
-        let table = &relation.table.name;
+        let table = &of.name;
         let policy = request
             .federation
-            .member(&relation.department)
+            .member(department)
             .and_then(|member| member.policy.as_ref());
         let permitted = policy.is_some_and(|policy| {
             !rules::matching(policy, table, &column.name, &Use::Output, request.home).is_empty()
@@ -38,12 +52,9 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
             continue;
         }
         let error = Error::denied(Denial {
-            department: relation.department.clone(),
-            rule: format!(
-                "{}.{table}.{}: no rule allows output",
-                relation.department, column.name
-            ),
-            column: format!("{}.{table}.{}", relation.department, column.name),
+            department: (*department).to_owned(),
+            rule: format!("{department}.{table}.{}: no rule allows output", column.name),
+            column: format!("{department}.{table}.{}", column.name),
             asked: format!("output of {}.{}", table, column.name),
             alternative: alternative(policy, table, column, request.home),
         });
@@ -57,13 +68,10 @@ pub(super) fn refuse(request: &Request<'_>, query: &Query, block: &Block) -> Err
         let denial = error.denial.as_ref();
         denial.is_some_and(|denial| denial.alternative.starts_with("aggregate(sum"))
     });
-    if !denials.is_empty() {
-        return denials.swap_remove(helpful.unwrap_or(0));
+    match denials.is_empty() {
+        true => None,
+        false => Some(denials.swap_remove(helpful.unwrap_or(0))),
     }
-    query.unsupported(
-        "raw rows in the result: use GROUP BY or an aggregate",
-        &["SELECT"],
-    )
 }
 
 /// What the rules would allow with a column, in words.

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::Permitted;
 use crate::joint::has_null_bit;
 use crate::local::finish::post_process;
-use crate::plan::program::{Program, chunks};
+use crate::plan::program::{Program, Relational, chunks};
 use crate::plan::{Encoding, JointPlan, Operator};
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
@@ -285,6 +285,9 @@ fn picked(column: ClearColumn, rows: usize, keep: &[usize]) -> Option<Words> {
 /// What is said about what is not shown. A count of withheld groups is given only over a public
 /// domain, where it counts empty groups too.
 fn notices(plan: &JointPlan, opened: &Opened) -> Vec<String> {
+    if let Some(Operator::Program(program)) = plan.operators.last() {
+        return program_notices(plan, program, opened);
+    }
     let Some(Operator::Aggregate { keys, units, .. }) = plan.operators.get(plan.release.input)
     else {
         return vec![];
@@ -292,17 +295,7 @@ fn notices(plan: &JointPlan, opened: &Opened) -> Vec<String> {
     if units.is_empty() {
         return vec![];
     }
-    let mut thresholds: Vec<(u32, &str)> = units
-        .iter()
-        .filter_map(|unit| Some((unit.k, plan.parties.get(unit.owner)?.department.as_str())))
-        .collect();
-    thresholds.sort_unstable();
-    thresholds.dedup();
-    let thresholds: Vec<String> = thresholds
-        .iter()
-        .map(|(k, department)| format!("{k} units of {department}"))
-        .collect();
-    let fewer = format!("fewer than {}", thresholds.join(" or "));
+    let fewer = fewer(plan, units.iter().map(|unit| (unit.k, unit.owner)));
     let mut notices = vec![];
     if !keys.is_empty() {
         let withheld = plan
@@ -317,9 +310,63 @@ fn notices(plan: &JointPlan, opened: &Opened) -> Vec<String> {
             None => notices.push(format!("groups of {fewer}; how many is not told")),
         }
     }
-    let null = |cell: &OpenedColumn| cell.nulls.iter().flatten().any(|null| *null);
-    if opened.cells.iter().any(null) {
+    if has_null(opened) {
         notices.push(format!("values shown as NULL: no value at all, or {fewer}"));
+    }
+    notices
+}
+
+fn has_null(opened: &Opened) -> bool {
+    let null = |cell: &OpenedColumn| cell.nulls.iter().flatten().any(|null| *null);
+    opened.cells.iter().any(null)
+}
+
+/// Below which thresholds something is withheld, in words.
+fn fewer(plan: &JointPlan, units: impl Iterator<Item = (u32, usize)>) -> String {
+    let mut thresholds: Vec<(u32, &str)> = units
+        .filter_map(|(k, owner)| Some((k, plan.parties.get(owner)?.department.as_str())))
+        .collect();
+    thresholds.sort_unstable();
+    thresholds.dedup();
+    let thresholds: Vec<String> = thresholds
+        .iter()
+        .map(|(k, department)| format!("{k} units of {department}"))
+        .collect();
+    format!("fewer than {}", thresholds.join(" or "))
+}
+
+/// What is said of a program's guards.
+fn program_notices(plan: &JointPlan, program: &Program, opened: &Opened) -> Vec<String> {
+    let mut units = Vec::new();
+    let (mut rows, mut atoms) = (false, false);
+    for operator in &program.operators {
+        if let Relational::Guard {
+            units: own,
+            keeps_rows,
+            ..
+        } = operator
+        {
+            units.extend(own.iter().map(|unit| (unit.k, unit.owner)));
+            rows |= !keeps_rows;
+            atoms |= own.iter().any(|unit| !unit.atoms.is_empty());
+        }
+    }
+    if units.is_empty() {
+        return vec![];
+    }
+    let fewer = fewer(plan, units.into_iter());
+    let mut notices = vec![];
+    if rows {
+        notices.push(format!("groups of {fewer}; how many is not told"));
+    }
+    if has_null(opened) {
+        notices.push(match atoms {
+            false => format!("values shown as NULL: no value at all, or {fewer}"),
+            true => format!(
+                "values shown as NULL: no value at all, or {fewer} in some part of the group by which the \
+                 numbers of this query differ"
+            ),
+        });
     }
     notices
 }

@@ -10,8 +10,9 @@ mod tables;
 pub mod tpch;
 
 pub use record::{Frame, Recorder};
-pub use tables::{Department, TableData, open_policy};
+pub use tables::{Department, TableData, every_use, open_policy};
 
+use crate::catalog::{Catalog, Format};
 use crate::error::{Code, Error, Result};
 use crate::flow::{self, Me};
 use crate::joint::{self, Execution, Inputs, Outcome, Seeds, StatementExchange};
@@ -20,9 +21,10 @@ use crate::local::{DataFusionEngine, LocalEngine, engine};
 use crate::plan::{FragmentIndex, JointPlan, Line, PartyIndex, Validated};
 use crate::planner::budget::{self, Budget};
 use crate::planner::{self, Member, Planned, Request, Strategy};
-use crate::policy::Reason;
+use crate::policy::{Policy, Reason};
 use crate::release::{self, ReleaseEntry, ReleaseJournal, ReleaseReceipt};
 use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -87,6 +89,70 @@ impl Federation {
         });
         let planning = planner::Federation {
             members: members.collect(),
+            tables: vec![],
+        };
+        Ok(Self {
+            departments,
+            engines,
+            planning,
+            runtime,
+            recorder: None,
+            absent: None,
+            lanes: 1,
+            memory: None,
+            budget: None,
+            seed: 1,
+        })
+    }
+
+    /// Departments whose tables lie in files already, each with its rules, and a neutral gateway.
+    ///
+    /// # Errors
+    /// `Internal` without a runtime.
+    pub fn of_catalogs(catalogs: Vec<Catalog>, policies: Vec<Policy>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|_| Error::new(Code::Internal, "no runtime"))?;
+        let mut all: Vec<(String, Option<(Catalog, Policy)>)> = catalogs
+            .into_iter()
+            .zip(policies)
+            .map(|(catalog, policy)| {
+                let name = catalog.published.department.clone();
+                (name, Some((catalog, policy)))
+            })
+            .collect();
+        all.push(("bureau".to_owned(), None));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let names: Vec<String> = all.iter().map(|(name, _)| name.clone()).collect();
+        let (mut departments, mut engines, mut members) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, of) in all {
+            let (catalog, policy) = of.unzip();
+            let policy = policy.map(|mut policy| {
+                policy.computing = tables::triples(&names);
+                policy
+            });
+            members.push(Member {
+                department: name.clone(),
+                catalog: catalog.as_ref().map(|of| of.published.clone()),
+                policy: policy.clone(),
+            });
+            let tables = catalog.iter().flat_map(|of| &of.published.tables);
+            departments.push(Department {
+                name,
+                tables: tables
+                    .map(|table| TableData {
+                        table: table.clone(),
+                        rows: RecordBatch::new_empty(Arc::new(Schema::empty())),
+                        format: Format::Csv,
+                    })
+                    .collect(),
+                policy,
+            });
+            engines.push(catalog.map(DataFusionEngine::new));
+        }
+        let planning = planner::Federation {
+            members,
             tables: vec![],
         };
         Ok(Self {

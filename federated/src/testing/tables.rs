@@ -148,3 +148,45 @@ pub fn open_policy(
             .collect(),
     }
 }
+
+/// A policy that allows every use of every table but raw output, with one k for all: as a starter does.
+#[must_use]
+pub fn every_use(published: &Published, k: u32, leakage: Leakage) -> Policy {
+    let names: Vec<&str> = published.tables.iter().map(|of| of.name.as_str()).collect();
+    let mut policy = open_policy(&published.department, &names, k, leakage, Vec::new());
+    let more = [
+        AggregateFunction::Min,
+        AggregateFunction::Max,
+        AggregateFunction::Median,
+    ];
+    for table in names {
+        for function in more {
+            let permits = Use::Aggregate(function);
+            policy.rules.push(Rule {
+                name: format!("{}.{table}.*/{permits:?}", published.department),
+                table: table.to_owned(),
+                column: "*".to_owned(),
+                permits,
+                k,
+                leakage,
+                recipients: vec![],
+                purposes: Vec::new(),
+                case: false,
+            });
+        }
+    }
+    policy
+}
+
+/// Every set of three of these gateways.
+pub(super) fn triples(names: &[String]) -> Vec<[String; 3]> {
+    let mut all = Vec::new();
+    for (i, a) in names.iter().enumerate() {
+        for (j, b) in names.iter().enumerate().skip(i + 1) {
+            for c in names.iter().skip(j + 1) {
+                all.push([a.clone(), b.clone(), c.clone()]);
+            }
+        }
+    }
+    all
+}

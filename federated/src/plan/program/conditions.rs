@@ -65,6 +65,8 @@ impl<'a> Definitions<'a> {
             return Ok(());
         }
         match expression {
+            // Something else where there is none.
+            of if or_number(of).is_some() => Ok(()),
             Expression::Column(variable) => match self.get(*variable) {
                 Some(of) => self.holds(of, into),
                 None => {
@@ -155,4 +157,28 @@ pub(crate) fn atom(conditions: &[Expression], pattern: usize) -> Expression {
         }
     });
     Expression::All(parts.collect())
+}
+
+/// `CASE WHEN x IS NULL THEN n ELSE x END`: x, and the number n.
+pub(crate) fn or_number(of: &Expression) -> Option<(&Expression, i128)> {
+    let Expression::Case { when, otherwise } = of else {
+        return None;
+    };
+    let [(Expression::IsNull(value), number)] = when.as_slice() else {
+        return None;
+    };
+    let same = in_any_form(value) == in_any_form(otherwise);
+    match in_any_form(number) {
+        Expression::Number { value: number, .. } if same => Some((otherwise, *number)),
+        _ => None,
+    }
+}
+
+/// A number, whatever form it is brought into.
+fn in_any_form(of: &Expression) -> &Expression {
+    match of {
+        Expression::Bits { input, .. } => in_any_form(input),
+        Expression::Rescale { input, .. } => in_any_form(input),
+        other => other,
+    }
 }

@@ -95,6 +95,8 @@ impl Info {
 #[derive(Debug, Clone, Default)]
 pub(in crate::planner) struct Columns {
     list: Vec<Info>,
+    /// Conditions that are columns, computed by whose rows they are of.
+    flags: Vec<(Expr, ColumnId)>,
 }
 
 impl Columns {
@@ -125,6 +127,20 @@ impl Columns {
     /// What is known of a column, to be changed.
     pub(in crate::planner) fn info_mut(&mut self, id: ColumnId) -> Option<&mut Info> {
         self.list.get_mut(id.0 as usize)
+    }
+
+    /// This condition is a column.
+    pub(in crate::planner) fn flag(&mut self, condition: Expr, id: ColumnId) {
+        self.flags.push((condition, id));
+    }
+
+    /// The columns that a condition is.
+    pub(in crate::planner) fn flags_of<'c>(
+        &'c self,
+        condition: &'c Expr,
+    ) -> impl Iterator<Item = ColumnId> + 'c {
+        let own = self.flags.iter().filter(move |(of, _)| of == condition);
+        own.map(|(_, id)| *id)
     }
 
     /// These columns can be NULL, wherever they are.

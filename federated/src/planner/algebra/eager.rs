@@ -14,12 +14,14 @@ use super::build::{crosses, one};
 use super::columns::{ColumnId, Columns, Info, substitute, used, used_by};
 use super::exists::reduced;
 use super::functions::quotient;
+use super::guard::conditions::holds;
 use super::nulls::{AtNulls, at_nulls};
 use super::unions::computing;
 use super::{Aggregate, Block, Function, JoinKind, Rel, Tally};
 use crate::error::{Code, Error, Result};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
+use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, cast};
 use products::Product;
@@ -91,6 +93,8 @@ struct Side {
     /// The number of rows behind each of its groups.
     weight: Option<ColumnId>,
     computed: Vec<(ColumnId, Expr)>,
+    /// Computed of its groups.
+    after: Vec<(ColumnId, Expr)>,
 }
 
 fn group(
@@ -138,6 +142,8 @@ struct Eager<'a> {
     joined: u64,
     /// Whether a side may hand over numbers of units in place of their tags.
     counts: bool,
+    /// Whether a guard is above: which rows a number is over then matters.
+    guarded: bool,
 }
 
 impl<'a> Eager<'a> {
@@ -155,6 +161,7 @@ impl<'a> Eager<'a> {
                     partial: Vec::new(),
                     weight: None,
                     computed: Vec::new(),
+                    after: Vec::new(),
                 });
             });
         }
@@ -165,6 +172,7 @@ impl<'a> Eager<'a> {
             sides,
             joined,
             counts,
+            guarded: false,
         }
     }
 
@@ -180,6 +188,8 @@ impl<'a> Eager<'a> {
         keys: Vec<ColumnId>,
         aggregates: Vec<Aggregate>,
     ) -> Result<Option<Rel>> {
+        let units = |of: &Aggregate| matches!(of.function, Function::Units(_));
+        self.guarded = aggregates.iter().any(units);
         // Arguments over columns of the sides alone.
         let mut by: BTreeMap<ColumnId, Expr> = BTreeMap::new();
         for (id, expr) in &self.block.computed {
@@ -209,7 +219,6 @@ impl<'a> Eager<'a> {
                 return Ok(None);
             }
         }
-        let units = |of: &Aggregate| matches!(of.function, Function::Units(_));
         let single = !made.iter().any(units);
         let rel = if !keys.is_empty() && single && input.unique_on(&set) {
             single_rows(input, made, self.columns)?
@@ -531,9 +540,13 @@ impl<'a> Eager<'a> {
         for side in 0..self.sides.len() {
             match product.of_side.get(&side) {
                 Some(factor) if self.sides[side].groups => {
-                    factors.push(self.partial_sum(side, factor)?);
+                    let sum = self.partial_sum(side, factor)?;
+                    factors.push(self.flagged(side, factor, sum)?);
                 }
-                Some(factor) => factors.push(self.factor(side, factor)?),
+                Some(factor) => {
+                    let value = self.factor(side, factor)?;
+                    factors.push(self.flagged(side, factor, value)?);
+                }
                 None if self.sides[side].groups => factors.push(self.weight(side)?),
                 None => {}
             }
@@ -571,6 +584,65 @@ impl<'a> Eager<'a> {
             argument: Some(factor.clone()),
         });
         Ok(id.expr())
+    }
+
+    /// A value of a side where the conditions hold of the rows that it is over, if these are columns of the
+    /// side, and zero elsewhere: values over the same rows then differ in nothing else.
+    fn flagged(&mut self, side: usize, factor: &Expr, value: Expr) -> Result<Expr> {
+        let mut list = Vec::new();
+        holds(factor, self.columns, &mut list)?;
+        let of = &self.sides[side];
+        let own = match of.groups {
+            true => &of.keys,
+            false => &of.columns,
+        };
+        let mut flags = Vec::new();
+        for condition in &list {
+            let mut known = self.columns.flags_of(condition);
+            match known.find(|id| own.contains(id)) {
+                Some(flag) => flags.push(flag.expr()),
+                None => return Ok(value),
+            }
+        }
+        let whole = flags.into_iter().reduce(|a, b| binary(a, Operator::And, b));
+        // A sum of what is never NULL is none either: a group has rows.
+        let sure = whole.is_none() && of.groups && self.guarded;
+        if whole.is_none() && !sure || of.rel.owner().is_none() || !of.groups && of.optional {
+            return Ok(value);
+        }
+        let zero = ScalarValue::new_zero(&self.columns.type_of(&value)?.0)
+            .map_err(|_| Error::new(Code::Internal, "a sum of what is no number"))?;
+        let or_zero = coalesce(vec![value.clone(), Expr::Literal(zero, None)]);
+        let list = match of.groups {
+            true => &of.after,
+            false => &of.computed,
+        };
+        let id = match list.iter().find(|(_, known)| *known == or_zero) {
+            Some((id, _)) => *id,
+            None => {
+                let id = self.columns.compute(&or_zero)?;
+                let most = self.columns.magnitude(&value);
+                if let Some(info) = self.columns.info_mut(id) {
+                    info.most = most;
+                    info.nullable = self.sides[side].optional;
+                    info.null_there = false;
+                }
+                let side = &mut self.sides[side];
+                match side.groups {
+                    true => side.after.push((id, or_zero)),
+                    false => side.computed.push((id, or_zero)),
+                }
+                id
+            }
+        };
+        Ok(match whole {
+            None => id.expr(),
+            Some(whole) => Expr::Case(Case::new(
+                None,
+                vec![(Box::new(whole), Box::new(id.expr()))],
+                None,
+            )),
+        })
     }
 
     /// The number of rows of a side behind a joined row.
@@ -682,7 +754,9 @@ impl<'a> Eager<'a> {
                             let some = some.map(|id| binary(id.expr(), Operator::Gt, integer(0)));
                             let grouped =
                                 unions::grouped(rel, &side.keys, &side.partial, self.columns);
-                            kept(grouped).filtered(some.into_iter().collect())
+                            kept(grouped)
+                                .filtered(some.into_iter().collect())
+                                .computing(std::mem::take(&mut side.after))
                         }
                         Some(side) => kept(computing(
                             rel,

@@ -7,7 +7,7 @@
 //!
 //! It must not know of rules: which tables need how many units is what it is told.
 
-mod conditions;
+pub(super) mod conditions;
 mod standing;
 
 use super::columns::{ColumnId, Columns, Info};
@@ -59,9 +59,9 @@ pub(in crate::planner) fn guard(
     rel: Rel,
     demands: &Demands,
     columns: &mut Columns,
-) -> Result<Rel> {
+) -> Result<Guarded> {
     if demands.is_empty() {
-        return Ok(rel);
+        return Ok(Guarded::Rel(rel));
     }
     let mut guards = Guards {
         query,
@@ -70,10 +70,17 @@ pub(in crate::planner) fn guard(
         scans: Vec::new(),
     };
     let (rel, standing) = guards.rel(rel, true)?;
-    match standing.first() {
-        None => Ok(rel),
-        Some(of) => Err(guards.single_rows(of)),
-    }
+    Ok(match standing.first() {
+        None => Guarded::Rel(rel),
+        Some(of) => Guarded::Rows(rel, Box::new(guards.single_rows(of))),
+    })
+}
+
+/// A relation with its guards.
+pub(in crate::planner) enum Guarded {
+    Rel(Rel),
+    /// Rows of single units are in the result, which is refused in these words where nobody's rules do.
+    Rows(Rel, Box<Error>),
 }
 
 struct Guards<'a> {

@@ -92,6 +92,7 @@ pub(in crate::planner) fn lower(
         equal: super::keys::classes(&pairs),
         tag_bits,
         guarded: guarded(&rel),
+        checked: BTreeMap::new(),
         departments: Vec::new(),
         counted: BTreeMap::new(),
         pending: Vec::new(),
@@ -158,6 +159,8 @@ struct Lower<'a> {
     tag_bits: u32,
     /// Whether something is withheld: what a count relies on is then checked on both sides of a join.
     guarded: bool,
+    /// Keys of fragments that joins check: what everybody may rely on, whatever their owners say.
+    checked: BTreeMap<usize, Vec<BTreeSet<ColumnId>>>,
     /// Owners of guards.
     departments: Vec<String>,
     /// Counts of units, and the operator that makes each.

@@ -30,7 +30,7 @@ pub(super) use columns::{ColumnId, Columns};
 pub(super) use cut::{Cut, cut};
 pub(super) use eager::eager;
 pub(super) use functions::AVERAGE;
-pub(super) use guard::{Demands, guard};
+pub(super) use guard::{Demands, Guarded, guard};
 pub(super) use localise::localise;
 pub(super) use lower::{Lowered, lower};
 pub(super) use text::fragment;
@@ -280,6 +280,20 @@ impl Rel {
             }
             Self::Union { columns, .. } | Self::Fragment { columns, .. } => columns.clone(),
         }
+    }
+
+    /// The table's column that a column is, where it is one: department, table, position.
+    pub(super) fn base(&self, id: ColumnId) -> Option<(&str, &Table, usize)> {
+        if let Self::Scan {
+            department,
+            table,
+            columns,
+        } = self
+        {
+            let (at, _) = columns.iter().find(|(_, known)| *known == id)?;
+            return Some((department.as_str(), table.as_ref(), *at));
+        }
+        self.inputs().into_iter().find_map(|input| input.base(id))
     }
 
     /// Whether it has all of these columns.

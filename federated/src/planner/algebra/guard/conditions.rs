@@ -4,6 +4,7 @@ use super::super::build::one;
 use super::super::columns::{ColumnId, Columns, used};
 use super::super::{Aggregate, Block, Function, JoinKind, Rel};
 use crate::error::Result;
+use crate::planner::columns::split;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{Case, Cast};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
@@ -87,7 +88,7 @@ impl Atoms {
             }
             let id = columns.compute(condition)?;
             if below(input, id, condition) {
-                columns.can_be_null(&[id]);
+                columns.flag(condition.clone(), id);
                 list.push(id);
             } else {
                 list.extend(looks);
@@ -127,7 +128,11 @@ fn below(rel: &mut Rel, id: ColumnId, expr: &Expr) -> bool {
 }
 
 /// The conditions that all hold where an expression is not NULL.
-fn holds(expr: &Expr, columns: &Columns, into: &mut Vec<Expr>) -> Result<()> {
+pub(in crate::planner::algebra) fn holds(
+    expr: &Expr,
+    columns: &Columns,
+    into: &mut Vec<Expr>,
+) -> Result<()> {
     if !columns.type_of(expr)?.1 {
         return Ok(());
     }
@@ -150,7 +155,12 @@ fn holds(expr: &Expr, columns: &Columns, into: &mut Vec<Expr>) -> Result<()> {
             else_expr,
         }) if when_then_expr.len() == 1 && else_expr.as_ref().is_none_or(|of| is_null(of)) => {
             let (condition, then) = &when_then_expr[0];
-            add(true_of(condition, columns)?, into);
+            for part in split(condition.as_ref().clone(), Operator::And) {
+                match &part {
+                    Expr::IsNotNull(of) => holds(of, columns, into)?,
+                    other => add(true_of(other, columns)?, into),
+                }
+            }
             holds(then, columns, into)
         }
         other => {

@@ -109,16 +109,19 @@ impl Lower<'_> {
             }
             Expr::Case(case) if case.expr.is_none() => {
                 let own = self.scalar(&data_type)?;
-                let mut when = Vec::new();
-                for (condition, then) in &case.when_then_expr {
-                    let condition = self.condition(of, condition)?;
-                    let result = self.result(of, then, want, own)?;
-                    when.push((condition, result));
+                // Results first: that a column is NULL is then asked of the form which it has as one.
+                let mut results = Vec::new();
+                for (_, then) in &case.when_then_expr {
+                    results.push(self.result(of, then, want, own)?);
                 }
                 let otherwise = match &case.else_expr {
                     None => Expression::Null(own),
                     Some(otherwise) => self.result(of, otherwise, want, own)?,
                 };
+                let mut when = Vec::new();
+                for ((condition, _), result) in case.when_then_expr.iter().zip(results) {
+                    when.push((self.condition(of, condition)?, result));
+                }
                 Ok(Expression::Case {
                     when,
                     otherwise: Box::new(otherwise),

@@ -48,7 +48,9 @@ impl Lower<'_> {
                 Function::Units(Tally::Distinct) => {
                     let mut whole: BTreeSet<ColumnId> = keys.iter().copied().collect();
                     whole.extend(aggregate.argument.iter().flat_map(used));
-                    match input.rel.unique_on(&whole) {
+                    let tag = aggregate.argument.as_ref().and_then(ColumnId::of_expr);
+                    let once = tag.is_some_and(|tag| self.owner_knows(&input.rel, tag, &whole));
+                    match once {
                         // Each row is another unit.
                         true => AggregateKind::Count,
                         false => AggregateKind::CountDistinct,

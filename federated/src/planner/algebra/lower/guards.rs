@@ -1,5 +1,6 @@
 //! Guards over shares, and the atoms of a group: which rows its numbers are over is known when all else is.
 
+use super::super::columns::ColumnId;
 use super::super::{Guard, Rel};
 use super::numbers::renumbered;
 use super::{Lower, Place, Relation, Want};
@@ -10,7 +11,7 @@ use crate::plan::program::{
 };
 use crate::plan::{Encoding, Fragment};
 use crate::schema::ScalarType;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A guard whose atoms are to be counted by the group below it.
 #[derive(Debug, Clone)]
@@ -69,6 +70,56 @@ impl Lower<'_> {
         });
         relation.rel = rel.clone();
         Ok(relation)
+    }
+
+    /// The rows of a side of a join are checked to have one for each value of these columns.
+    pub(super) fn check_key(&mut self, side: &Relation, key: BTreeSet<ColumnId>) {
+        if let Rel::Fragment { index, .. } = &side.rel {
+            self.checked.entry(*index).or_default().push(key);
+        }
+    }
+
+    /// Whether the owner of a unit's tag knows that no two rows have the same values of these columns: by
+    /// its own catalogue, and by what joins check of others.
+    pub(super) fn owner_knows(&self, rel: &Rel, tag: ColumnId, columns: &BTreeSet<ColumnId>) -> bool {
+        let mut owner = None;
+        self.owner_of(rel, tag, &mut owner);
+        match self.believed(rel.clone(), owner) {
+            Ok(rel) => rel.unique_on(columns),
+            Err(_) => false,
+        }
+    }
+
+    fn owner_of<'r>(&'r self, rel: &Rel, tag: ColumnId, owner: &mut Option<&'r str>) {
+        if let Rel::Fragment { index, columns, .. } = rel
+            && columns.contains(&tag)
+        {
+            *owner = self.parts.get(*index).map(|part| part.department.as_str());
+        }
+        for input in rel.inputs() {
+            self.owner_of(input, tag, owner);
+        }
+    }
+
+    fn believed(&self, rel: Rel, owner: Option<&str>) -> Result<Rel> {
+        if let Rel::Fragment {
+            index,
+            columns,
+            mut facts,
+        } = rel
+        {
+            let own = self.parts.get(index).map(|part| part.department.as_str());
+            if own.is_none() || own != owner {
+                facts.keys = self.checked.get(&index).cloned().unwrap_or_default();
+                facts.repeats.clear();
+            }
+            return Ok(Rel::Fragment {
+                index,
+                columns,
+                facts,
+            });
+        }
+        rel.map_inputs(&mut |input| self.believed(input, owner))
     }
 
     /// The position of a department among those whose units are counted.

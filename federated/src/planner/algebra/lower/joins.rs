@@ -204,6 +204,10 @@ impl Lower<'_> {
             equal: on.to_vec(),
             ..Block::default()
         });
+        let left_most = self.left_most(&left, on);
+        if partners == 1 && !on.is_empty() {
+            self.check_key(&right, on.iter().map(|(_, b)| *b).collect());
+        }
         let pairs = self.pairs(&left, &right, on, (false, false))?;
         let mut places = left.places;
         places.extend(right.places);
@@ -226,7 +230,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: partners,
-                left_most: None,
+                left_most,
             },
         });
         Ok(Relation {
@@ -234,6 +238,17 @@ impl Lower<'_> {
             places,
             rel,
         })
+    }
+
+    /// The bound on left rows of one key that is checked: counts of the right side's units rely on it, and
+    /// believe nobody's word.
+    fn left_most(&mut self, left: &Relation, on: &[(ColumnId, ColumnId)]) -> Option<u64> {
+        let keys: BTreeSet<ColumnId> = on.iter().map(|(a, _)| *a).collect();
+        if !self.guarded || keys.is_empty() || !left.rel.unique_on(&keys) {
+            return None;
+        }
+        self.check_key(left, keys);
+        Some(1)
     }
 
     /// The variables of equal columns, in forms that can be compared. `stays`: whether left and right rows
@@ -384,6 +399,10 @@ impl Lower<'_> {
         }
         let partners = partners.unwrap_or(1);
         let stays = (kind != JoinKind::Semi, kind == JoinKind::Full);
+        let left_most = self.left_most(&left, on);
+        if matches!(kind, JoinKind::Left) && partners == 1 {
+            self.check_key(&right, on.iter().map(|(_, b)| *b).collect());
+        }
         let pairs = self.pairs(&left, &right, on, stays)?;
         let lefts = left.places.clone();
         let mut places = left.places.clone();
@@ -398,7 +417,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: partners,
-                left_most: None,
+                left_most,
             });
             return Ok(Relation {
                 relation,
@@ -422,7 +441,7 @@ impl Lower<'_> {
                 on: pairs,
                 matched: None,
                 most: 1,
-                left_most: None,
+                left_most,
             });
             let joined = Relation {
                 relation,
@@ -445,7 +464,7 @@ impl Lower<'_> {
             on: pairs,
             matched: Some(matched),
             most: 1,
-            left_most: None,
+            left_most,
         });
         let mut joined = Relation {
             relation,
