@@ -414,7 +414,7 @@ impl Follow<'_> {
                         ..Flow::default()
                     };
                     for (_, of) in inputs {
-                        if let Some(from) = of.get(at) {
+                        if let Some(Some(from)) = of.get(at) {
                             let value = self.of(*from);
                             made.key &= value.key || value.rows.is_empty();
                             made.add(&value);

@@ -24,7 +24,7 @@ use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::compact::compact;
 use veilgate_mpc::oblivious::order::OrderKey as Order;
 use veilgate_mpc::oblivious::sort::top_k;
-use veilgate_mpc::share::BitColumn;
+use veilgate_mpc::share::{Arith, BitColumn};
 use veilgate_mpc::table::{Column, SharedTable};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -325,7 +325,7 @@ impl<'a> Runner<'a> {
         &self,
         ctx: &mut Context,
         step: &Step,
-        parts: Vec<(Rows, &Vec<Variable>)>,
+        parts: Vec<(Rows, &Vec<Option<Variable>>)>,
         columns: &[Variable],
     ) -> Result<Rows> {
         let mut made: Option<(Vec<Cells>, BitColumn)> = None;
@@ -334,6 +334,10 @@ impl<'a> Runner<'a> {
             for (at, (from, to)) in of.iter().zip(columns).enumerate() {
                 let here = step.at("part", index).at("column", at);
                 let value = self.types.value(*to)?;
+                let Some(from) = from else {
+                    cells.push(nothing(ctx, &value.form, rows.rows())?);
+                    continue;
+                };
                 let mut own = rows.cells(*from)?.clone();
                 if let [part] = own.parts.as_slice() {
                     let source = self.types.value(*from)?;
@@ -392,6 +396,32 @@ fn chunk_count(form: &Encoding) -> usize {
         Encoding::Text { max_bytes } => crate::plan::program::chunks(*max_bytes).len(),
         _ => 1,
     }
+}
+
+/// A column of this form that is NULL in all rows.
+fn nothing(ctx: &Context, form: &Encoding, rows: usize) -> Result<Cells> {
+    let parts = match form {
+        Encoding::Ring64 => vec![Column::Arith64(Arith::zeros(rows))],
+        Encoding::Ring128 => vec![Column::Arith128(Arith::zeros(rows))],
+        Encoding::Text { max_bytes } => crate::plan::program::chunks(*max_bytes)
+            .into_iter()
+            .map(|width| Column::Bits(BitColumn::zeros(width as usize, rows)))
+            .collect(),
+        other => {
+            let width = match other {
+                Encoding::Codes(codes) => crate::plan::program::code_bits(codes.len()),
+                Encoding::KeyTag { bits, .. } | Encoding::UnitTag { bits } | Encoding::Bits(bits) => {
+                    *bits
+                }
+                _ => return Err(internal("a form without a width")),
+            };
+            vec![Column::Bits(BitColumn::zeros(width as usize, rows))]
+        }
+    };
+    Ok(Cells {
+        parts,
+        null: Some(BitColumn::ones(ctx.role(), 1, rows)),
+    })
 }
 
 fn followed(a: Cells, b: &Cells) -> Result<Cells> {

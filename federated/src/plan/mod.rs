@@ -18,7 +18,7 @@ pub mod wire;
 pub use wire::{Validated, decode, digest, encode};
 
 /// The version of the plan format that this engine writes and reads.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// What the gateways agree to run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::schema::ScalarType;
 pub(crate) use types::{
     CHUNK_BYTES, MAX_BESIDE, MAX_PARTNERS, TEXT_CHUNK, Types, chunks, code_bits, scale,
 };
-pub(crate) use conditions::{Definitions, atom, or_number};
+pub(crate) use conditions::{Definitions, atom, in_any_form, or_number};
 pub(crate) use guards::MAX_ATOMS;
 
 /// A column of a program. The columns of the fragments come first, in order.
@@ -128,8 +128,8 @@ pub enum Relational {
     },
     /// The rows of several relations one after the other.
     Union {
-        /// Relations, and which column of each stands for which of `columns`.
-        inputs: Vec<(ProgramRelation, Vec<Variable>)>,
+        /// Relations, and which column of each stands for which of `columns`; none: NULL in all its rows.
+        inputs: Vec<(ProgramRelation, Vec<Option<Variable>>)>,
         /// The columns.
         columns: Vec<Variable>,
     },
@@ -469,7 +469,9 @@ impl Relational {
                 found.extend(order.iter().map(|key| key.variable));
                 found.extend(calls.iter().filter_map(|call| call.argument));
             }
-            Self::Union { inputs, .. } => found.extend(inputs.iter().flat_map(|(_, of)| of)),
+            Self::Union { inputs, .. } => {
+                found.extend(inputs.iter().flat_map(|(_, of)| of).flatten());
+            }
         }
         found
     }

@@ -4,6 +4,7 @@ use super::{Scan, Thresholds, Unguarded};
 use crate::local::lineage::{Dependencies, Who};
 use crate::plan::program::{
     Aggregate, AggregateKind, Definitions, Expression, JoinKind, Relational, Variable,
+    in_any_form,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +58,8 @@ pub(super) struct Follow<'a> {
     pub(super) counts: BTreeMap<Variable, Vec<Count>>,
     pub(super) found: Vec<Unguarded>,
     known: Dependencies<Variable>,
+    /// What follows from a union's column that names units, where it is not NULL.
+    of_units: Vec<(Variable, Names)>,
 }
 
 /// The name of a fragment's rows, beside its columns.
@@ -72,6 +75,7 @@ impl<'a> Follow<'a> {
             counts: BTreeMap::new(),
             found: Vec::new(),
             known: Dependencies::default(),
+            of_units: Vec::new(),
         };
         for fragment in 0..of.plan.fragments.len() {
             let relation = follow.fragment(fragment);
@@ -270,7 +274,7 @@ impl<'a> Follow<'a> {
                     .extend(calls.iter().filter_map(|call| call.there));
                 made
             }
-            Relational::Union { inputs, columns } => self.union(inputs, columns),
+            Relational::Union { inputs, columns } => self.union(position, inputs, columns),
         }
     }
 
@@ -350,8 +354,13 @@ impl<'a> Follow<'a> {
                     Standing::Each(named)
                 }
                 Standing::Each(tags) => self.many(*scan, aggregates, &set, {
-                    let own = self.closure(tags);
-                    set.is_subset(&own)
+                    let mut own = self.closure(tags);
+                    for (tag, more) in &self.of_units {
+                        if own.contains(tag) {
+                            own.extend(more);
+                        }
+                    }
+                    set.is_subset(&self.closure(&own))
                 }),
                 Standing::Many { disjoint, .. } => self.many(*scan, aggregates, &set, *disjoint),
                 Standing::Unknown => Standing::Unknown,
@@ -400,6 +409,10 @@ impl<'a> Follow<'a> {
     ) -> Vec<Count> {
         let Some(argument) = aggregate.argument else {
             return Vec::new();
+        };
+        let argument = match definitions.get(argument).map(in_any_form) {
+            Some(Expression::Column(of)) => *of,
+            _ => argument,
         };
         // Of sums: `CASE WHEN flag THEN count END`.
         let (argument, flag) = match definitions.get(argument) {
@@ -459,16 +472,65 @@ impl<'a> Follow<'a> {
     /// program's word, not by theirs.
     fn union(
         &mut self,
-        inputs: &[(usize, Vec<Variable>)],
+        position: usize,
+        inputs: &[(usize, Vec<Option<Variable>>)],
         columns: &[Variable],
     ) -> Relation {
+        let row = row(self.of.plan.fragments.len() + position);
         let mut made = Relation {
+            who: BTreeMap::new(),
+            unique: vec![BTreeSet::from([row])],
             names: columns.iter().copied().collect(),
-            ..Relation::default()
         };
-        for (input, _) in inputs {
-            for scan in self.take(*input).who.into_keys() {
-                made.who.insert(scan, Standing::Unknown);
+        made.names.insert(row);
+        self.known.add([row], columns.iter().copied());
+        for (at, (input, own)) in inputs.iter().enumerate() {
+            let alone = |names: &Names| -> Names {
+                let place = |place: &usize| {
+                    let others = inputs.iter().enumerate().filter(|(other, _)| *other != at);
+                    own[*place].is_some_and(|of| names.contains(&of))
+                        && others.into_iter().all(|(_, (_, of))| of[*place].is_none())
+                };
+                let places = (0..columns.len()).filter(place);
+                places.map(|place| columns[place]).collect()
+            };
+            for (scan, who) in self.take(*input).who {
+                let standing = match who {
+                    Standing::Each(names) => {
+                        let named = alone(&names);
+                        let follows = self.closure(&names);
+                        let there = |place: &usize| own[*place].is_some_and(|of| follows.contains(&of));
+                        let more: Names = (0..columns.len())
+                            .filter(there)
+                            .map(|place| columns[place])
+                            .collect();
+                        let pairs = named.iter().map(|tag| (*tag, more.clone()));
+                        self.of_units.extend(pairs);
+                        match named.is_empty() {
+                            true => Standing::Unknown,
+                            false => Standing::Each(named),
+                        }
+                    }
+                    Standing::Many {
+                        counts, disjoint, ..
+                    } => {
+                        let counts = alone(&counts);
+                        for column in &counts {
+                            let all = Count {
+                                scan,
+                                over: Over::All,
+                            };
+                            self.counts.entry(*column).or_default().push(all);
+                        }
+                        Standing::Many {
+                            counts,
+                            rows: BTreeSet::from([row]),
+                            disjoint,
+                        }
+                    }
+                    Standing::Unknown => Standing::Unknown,
+                };
+                made.who.insert(scan, standing);
             }
         }
         made

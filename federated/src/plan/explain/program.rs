@@ -213,8 +213,8 @@ impl Names {
             }
             Relational::Union { inputs, columns } => {
                 for (at, variable) in columns.iter().enumerate() {
-                    let first = inputs.first().and_then(|(_, of)| of.get(at));
-                    let name = first.map_or_else(String::new, |of| self.column(*of));
+                    let mut of = inputs.iter().filter_map(|(_, of)| *of.get(at)?);
+                    let name = of.next().map_or_else(String::new, |of| self.column(of));
                     self.columns.insert(*variable, name);
                 }
                 let names: Vec<String> = inputs

@@ -175,7 +175,7 @@ pub(crate) fn or_number(of: &Expression) -> Option<(&Expression, i128)> {
 }
 
 /// A number, whatever form it is brought into.
-fn in_any_form(of: &Expression) -> &Expression {
+pub(crate) fn in_any_form(of: &Expression) -> &Expression {
     match of {
         Expression::Bits { input, .. } => in_any_form(input),
         Expression::Rescale { input, .. } => in_any_form(input),

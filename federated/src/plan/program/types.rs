@@ -246,9 +246,14 @@ impl Types {
                 ensure(!inputs.is_empty(), "a union of nothing")?;
                 for (at, variable) in columns.iter().enumerate() {
                     let mut made: Option<Value> = None;
+                    let mut nothing = false;
                     for (input, of) in inputs {
                         ensure(of.len() == columns.len(), "a union of different widths")?;
-                        let value = self.column(*input, of[at])?.clone();
+                        let Some(from) = of[at] else {
+                            nothing = true;
+                            continue;
+                        };
+                        let value = self.column(*input, from)?.clone();
                         made = Some(match made {
                             None => value,
                             Some(before) => {
@@ -265,7 +270,8 @@ impl Types {
                             }
                         });
                     }
-                    let value = made.ok_or_else(|| refusal("a union of nothing"))?;
+                    let mut value = made.ok_or_else(|| refusal("a union of nothing"))?;
+                    value.nullable |= nothing;
                     self.define(*variable, value)?;
                 }
                 Ok(columns.iter().copied().collect())

@@ -115,7 +115,7 @@ fn operator(operator: &Relational) -> pb::Relational {
                 .iter()
                 .map(|(relation, columns)| pb::UnionInput {
                     relation: number(*relation),
-                    columns: variables(columns),
+                    columns: columns.iter().map(|of| optional(*of)).collect(),
                 })
                 .collect(),
             columns: variables(columns),
@@ -408,7 +408,8 @@ fn read_operator(operator: pb::Relational) -> Result<Relational> {
         },
         Kind::Union(union) => Relational::Union {
             inputs: all(union.inputs, |input| {
-                Ok((index(input.relation), read_variables(input.columns)))
+                let columns = input.columns.into_iter().map(read_optional);
+                Ok((index(input.relation), columns.collect()))
             })?,
             columns: read_variables(union.columns),
         },

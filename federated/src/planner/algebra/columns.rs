@@ -18,6 +18,9 @@ const PREFIX: char = 'v';
 pub(in crate::planner) struct ColumnId(u32);
 
 impl ColumnId {
+    /// In place of a union's input that has no such column: NULL in all its rows.
+    pub(in crate::planner) const NOTHING: Self = Self(u32::MAX);
+
     /// Its name in expressions.
     pub(in crate::planner) fn name(self) -> String {
         format!("{PREFIX}{}", self.0)

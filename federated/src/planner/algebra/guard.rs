@@ -198,7 +198,7 @@ impl Guards<'_> {
                     });
                     let disjoint = match who {
                         Who::Each(tag) => {
-                            let own = input.determined(&BTreeSet::from([*tag]));
+                            let own = standing::of_unit(&input, *tag);
                             keys.iter().all(|key| own.contains(key))
                         }
                         Who::Many { disjoint, .. } => *disjoint && tally == Tally::Sum,

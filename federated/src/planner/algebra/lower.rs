@@ -372,17 +372,20 @@ impl Lower<'_> {
                             true => Want::Unit { alone: true },
                             false => Want::Bits,
                         };
-                        variables.push(self.variable(&relation, *id, want)?);
+                        variables.push(match *id == ColumnId::NOTHING {
+                            true => None,
+                            false => Some(self.variable(&relation, *id, want)?),
+                        });
                     }
                     parts.push((relation.relation, variables));
                 }
                 let mut places = BTreeMap::new();
                 let mut made = Vec::new();
                 for (at, id) in columns.iter().enumerate() {
-                    let form = parts
-                        .first()
-                        .and_then(|(_, of)| of.get(at))
-                        .and_then(|variable| self.forms.get(variable).cloned())
+                    let mut of = parts.iter().filter_map(|(_, of)| *of.get(at)?);
+                    let form = of
+                        .next()
+                        .and_then(|variable| self.forms.get(&variable).cloned())
                         .unwrap_or(Encoding::Bits(64));
                     let variable = self.fresh(form);
                     places.insert(*id, Place::Variable(variable));

@@ -125,18 +125,20 @@ impl Writer<'_> {
         name: &Name<'_>,
         wide: bool,
     ) -> Result<String> {
-        let items = outputs
-            .iter()
-            .enumerate()
-            .map(|(position, id)| {
-                let text = match source.calls.get(id) {
-                    Some(call) => call.clone(),
-                    None => self.text(source, &id.expr())?,
-                };
-                let text = self.widened(*id, text, wide)?;
-                Ok(format!("{text} AS {}", name(position, *id)))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut items = Vec::new();
+        for (position, id) in outputs.iter().enumerate() {
+            let text = match source.calls.get(id) {
+                Some(call) => call.clone(),
+                // In place of a column that another input of a union has.
+                None if *id == ColumnId::NOTHING => {
+                    items.push(format!("NULL AS {}", name(position, *id)));
+                    continue;
+                }
+                None => self.text(source, &id.expr())?,
+            };
+            let text = self.widened(*id, text, wide)?;
+            items.push(format!("{text} AS {}", name(position, *id)));
+        }
         // A relation of which nothing but its rows is wanted has a column all the same.
         let items = match items.is_empty() {
             true => "1 AS c0".to_owned(),

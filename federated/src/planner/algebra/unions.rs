@@ -3,8 +3,9 @@
 
 use super::columns::{ColumnId, Columns, Info, substitute, used};
 use super::{Block, Rel, localise};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,9 +39,25 @@ pub(super) fn merged(
 }
 
 /// How columns of a union are named in one input.
-pub(super) fn names(columns: &[ColumnId], of: &[ColumnId]) -> BTreeMap<ColumnId, Expr> {
-    let pairs = columns.iter().zip(of);
-    pairs.map(|(above, below)| (*above, below.expr())).collect()
+///
+/// # Errors
+/// `Internal` for a column that does not exist.
+pub(super) fn names(
+    above: &[ColumnId],
+    of: &[ColumnId],
+    columns: &Columns,
+) -> Result<BTreeMap<ColumnId, Expr>> {
+    let pairs = above.iter().zip(of);
+    pairs
+        .map(|(above, below)| {
+            if *below != ColumnId::NOTHING {
+                return Ok((*above, below.expr()));
+            }
+            let null = ScalarValue::try_from(&columns.info(*above)?.data_type);
+            let null = null.map_err(|_| Error::new(Code::Internal, "a NULL of no type"))?;
+            Ok((*above, Expr::Literal(null, None)))
+        })
+        .collect()
 }
 
 /// Moves computed columns and conditions of a block into the unions among its inputs. Says whether
@@ -100,7 +117,7 @@ pub(super) fn computing(
         } => {
             let mut all: Inputs = Vec::with_capacity(inputs.len());
             for (input, mut own) in inputs {
-                let mut by = names(&of, &own);
+                let mut by = names(&of, &own, columns)?;
                 let mut below = Vec::with_capacity(computed.len());
                 for (id, expr) in &computed {
                     let expr = substitute(expr, &by)?;
@@ -128,7 +145,7 @@ fn filter(
     columns: &mut Columns,
 ) -> Result<()> {
     for (input, own) in inputs {
-        let condition = substitute(condition, &names(above, own))?;
+        let condition = substitute(condition, &names(above, own, columns)?)?;
         let before = std::mem::replace(input, Rel::Block(Block::default()));
         *input = localise(before.filtered(vec![condition]), columns)?;
     }

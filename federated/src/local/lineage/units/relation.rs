@@ -1,6 +1,6 @@
 //! The walk over a fragment's plan.
 
-use super::conditions::{Condition, attributes, parts};
+use super::conditions::{Condition, attributes, is_null, parts};
 use super::{Attribute, Counted, Result, Who};
 use crate::catalog::{Published, Unit};
 use crate::local::lineage::NotAllowed;
@@ -111,25 +111,54 @@ impl<'a> Follow<'a> {
             LogicalPlan::Limit(limit) => self.plan(&limit.input)?,
             LogicalPlan::Window(window) => self.window(window)?,
             LogicalPlan::Union(union) => {
-                let mut who = BTreeMap::new();
-                for input in &union.inputs {
-                    let made = self.plan(input)?;
-                    who.extend(made.who.into_keys().map(|scan| (scan, Who::Unknown)));
-                }
-                let columns: Vec<Attribute> =
-                    union.schema.fields().iter().map(|_| self.fresh()).collect();
-                self.null.extend(&columns);
-                Relation {
-                    schema: plan.schema().clone(),
-                    columns,
-                    who,
-                    unique: Vec::new(),
-                }
+                let inputs = union
+                    .inputs
+                    .iter()
+                    .map(|input| self.plan(input))
+                    .collect::<Result<Vec<_>>>()?;
+                self.union(inputs, plan.schema().clone())
             }
             _ => return Err(NotAllowed::new("an operator through which units cannot be followed")),
         };
         made.schema = plan.schema().clone();
         Ok(made)
+    }
+
+    /// Rows of several relations: units of one are named by a column that is NULL in the others.
+    fn union(&mut self, inputs: Vec<Relation>, schema: DFSchemaRef) -> Relation {
+        let columns: Vec<Attribute> = schema.fields().iter().map(|_| self.fresh()).collect();
+        self.null.extend(&columns);
+        let nothing = |attribute: &Attribute| {
+            matches!(self.computed.get(attribute), Some(of) if is_null(of))
+        };
+        let mut who = BTreeMap::new();
+        for (at, input) in inputs.iter().enumerate() {
+            for (scan, of) in &input.who {
+                let alone = |place: &usize| {
+                    let mut others = inputs.iter().enumerate().filter(|(other, _)| *other != at);
+                    let own = matches!((of, input.columns.get(*place)),
+                        (Who::Each(tags), Some(attribute)) if tags.contains(attribute));
+                    own && others.all(|(_, of)| of.columns.get(*place).is_some_and(nothing))
+                };
+                let named: BTreeSet<Attribute> = (0..columns.len())
+                    .filter(alone)
+                    .map(|place| columns[place])
+                    .collect();
+                let of = match named.is_empty() {
+                    true => Who::Unknown,
+                    false => Who::Each(named),
+                };
+                who.insert(*scan, of);
+            }
+        }
+        let row = self.fresh();
+        self.known.add([row], columns.iter().copied());
+        Relation {
+            schema,
+            columns,
+            who,
+            unique: vec![BTreeSet::from([row])],
+        }
     }
 
     fn scan(&mut self, scan: &TableScan) -> Result<Relation> {

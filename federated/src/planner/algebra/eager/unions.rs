@@ -14,8 +14,13 @@ pub(super) fn groups(rel: &Rel, keys: &BTreeSet<ColumnId>) -> bool {
         return false;
     };
     inputs.iter().any(|(input, own)| {
-        input.owner().is_some() && !input.unique_on(&below(keys, columns, own).collect())
+        input.owner().is_some() && !input.unique_on(&there(below(keys, columns, own)))
     })
+}
+
+/// Those that an input has.
+fn there(columns: impl Iterator<Item = ColumnId>) -> BTreeSet<ColumnId> {
+    columns.filter(|id| *id != ColumnId::NOTHING).collect()
 }
 
 /// The keys as one input calls them.
@@ -52,23 +57,31 @@ pub(super) fn grouped(
     let kept: Vec<ColumnId> = of.iter().copied().filter(|id| keys.contains(id)).collect();
     let mut all = Vec::with_capacity(inputs.len());
     for (input, own) in inputs {
-        let by = names(&of, &own);
+        let by = names(&of, &own, columns)?;
         let mut made = Vec::with_capacity(partial.len());
+        let mut shown: Vec<ColumnId> = below(keys, &of, &own).collect();
+        let set = there(shown.iter().copied());
         for aggregate in partial {
+            // Units of another input: NULL by nobody's word.
+            let of_others = aggregate.argument.as_ref().and_then(ColumnId::of_expr);
+            let place = of_others.and_then(|id| of.iter().position(|known| *known == id));
+            if place.is_some_and(|at| own[at] == ColumnId::NOTHING) {
+                shown.push(ColumnId::NOTHING);
+                continue;
+            }
             let argument = match &aggregate.argument {
                 Some(argument) => Some(substitute(argument, &by)?),
                 None => None,
             };
             let info = columns.info(aggregate.id)?.clone();
+            let id = columns.add(info);
+            shown.push(id);
             made.push(Aggregate {
-                id: columns.add(info),
+                id,
                 function: aggregate.function,
                 argument,
             });
         }
-        let mut shown: Vec<ColumnId> = below(keys, &of, &own).collect();
-        let set: BTreeSet<ColumnId> = shown.iter().copied().collect();
-        shown.extend(made.iter().map(|aggregate| aggregate.id));
         let alone = input.owner().is_some() && !input.unique_on(&set);
         all.push(match alone {
             true => {

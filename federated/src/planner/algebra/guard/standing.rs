@@ -6,7 +6,6 @@ use super::{Guards, Scanned, Standing, Who};
 use crate::catalog::{Table, Unit};
 use crate::error::{Code, Error, Result};
 use crate::planner::algebra::build::{one, table_column};
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
 use std::collections::BTreeSet;
 
@@ -280,20 +279,13 @@ impl Guards<'_> {
                 };
                 let mut known = self.columns.info(from)?.clone();
                 known.unit = disjoint.is_none();
-                let nothing = ScalarValue::try_from(&known.data_type)
-                    .map_err(|_| Error::new(Code::Internal, "a unit of an unusual type"))?;
-                let nothing = Expr::Literal(nothing, None);
                 let made = self.columns.add(nullable(known.clone()));
                 columns.push(made);
                 for (other, part) in parts.iter_mut().enumerate() {
-                    if other == at {
-                        part.1.push(from);
-                        continue;
-                    }
-                    let id = self.columns.add(nullable(known.clone()));
-                    let before = std::mem::replace(&mut part.0, Rel::Block(Block::default()));
-                    part.0 = before.computing(vec![(id, nothing.clone())]);
-                    part.1.push(id);
+                    part.1.push(match other == at {
+                        true => from,
+                        false => ColumnId::NOTHING,
+                    });
                 }
                 let who = match disjoint {
                     None => Who::Each(made),
@@ -355,7 +347,10 @@ pub(super) fn once(rel: &Rel, id: ColumnId) -> bool {
         Rel::Union { inputs, columns } => columns.iter().position(|of| *of == id).is_some_and(|at| {
             inputs
                 .iter()
-                .all(|(input, of)| of.get(at).is_some_and(|id| once(input, *id)))
+                .all(|(input, of)| {
+                    of.get(at)
+                        .is_some_and(|id| *id == ColumnId::NOTHING || once(input, *id))
+                })
         }),
         Rel::Sort { input, .. } | Rel::Window { input, .. } => {
             !input.has(&one) || once(input, id)
@@ -363,6 +358,36 @@ pub(super) fn once(rel: &Rel, id: ColumnId) -> bool {
         // What is made here is in each row once.
         Rel::Scan { .. } | Rel::Group { .. } | Rel::Guard { .. } | Rel::Fragment { .. } => true,
     }
+}
+
+/// The columns that follow from a unit's tag, where there is one.
+pub(super) fn of_unit(rel: &Rel, tag: ColumnId) -> BTreeSet<ColumnId> {
+    let one = BTreeSet::from([tag]);
+    let mut known = rel.determined(&one);
+    match rel {
+        Rel::Union { inputs, columns } => {
+            let place = columns.iter().position(|of| *of == tag);
+            let mut own = inputs.iter().filter_map(|(input, of)| {
+                let id = *of.get(place?)?;
+                (id != ColumnId::NOTHING).then_some((input, of, id))
+            });
+            // Rows with this tag are of one input.
+            if let (Some((input, of, id)), None) = (own.next(), own.next()) {
+                let follows = of_unit(input, id);
+                let pairs = columns.iter().zip(of);
+                known.extend(pairs.filter(|(_, of)| follows.contains(of)).map(|(id, _)| *id));
+            }
+        }
+        other => {
+            for input in other.inputs() {
+                if input.has(&one) {
+                    known.extend(of_unit(input, tag));
+                }
+            }
+            known = rel.determined(&known);
+        }
+    }
+    known
 }
 
 impl Columns {

@@ -124,7 +124,10 @@ pub(super) fn renumbered(
         Relational::Union { inputs, columns } => Relational::Union {
             inputs: inputs
                 .into_iter()
-                .map(|(input, of)| (input, of.into_iter().map(number).collect()))
+                .map(|(input, of)| {
+                    let of = of.into_iter().map(|of| of.map(number));
+                    (input, of.collect())
+                })
                 .collect(),
             columns: columns.into_iter().map(number).collect(),
         },
