@@ -9,6 +9,8 @@ mod windows;
 use std::path::Path;
 use veilgate_federated::plan::explain::explain;
 use veilgate_federated::plan::{decode, encode};
+use veilgate_federated::catalog::Unit;
+use veilgate_federated::planner::Strategy;
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::tpch::{self, Split, clear, lines};
 use veilgate_federated::testing::{Department, Federation};
@@ -88,6 +90,77 @@ fn apart_without_leakage() {
 fn horizontal() {
     for leakage in [Leakage::Sizes, Leakage::None] {
         check(Split::Horizontal, leakage, scale());
+    }
+}
+
+/// The privacy units of TPC-H's tables; nations and regions are public.
+const UNITS: [(&str, &str); 6] = [
+    ("customer", "c_custkey"),
+    ("orders", "o_custkey"),
+    ("lineitem", "l_orderkey"),
+    ("supplier", "s_suppkey"),
+    ("partsupp", "ps_suppkey"),
+    ("part", "p_partkey"),
+];
+
+/// The same departments, whose rules ask for so many units of every table but public ones.
+fn with_thresholds(mut departments: Vec<Department>, k: u32) -> Vec<Department> {
+    for department in &mut departments {
+        for data in &mut department.tables {
+            let unit = UNITS.iter().find(|(name, _)| *name == data.table.name);
+            data.table.unit = match unit {
+                Some((_, unit)) => Unit::Column((*unit).to_owned()),
+                None => Unit::None,
+            };
+        }
+        if let Some(policy) = &mut department.policy {
+            for rule in &mut policy.rules {
+                if UNITS.iter().any(|(name, _)| *name == rule.table) {
+                    rule.k = k;
+                }
+            }
+        }
+    }
+    departments
+}
+
+#[test]
+#[ignore = "for people: prints what becomes of every query under thresholds"]
+fn what_becomes_of_every_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let departments = tpch::departments(Split::Default, scale(), Leakage::Sizes, true).unwrap();
+    let tables = tpch::whole(&departments).unwrap();
+    let mut federation = federation(
+        Split::Default,
+        folder.path(),
+        with_thresholds(departments, 3),
+    );
+    let only: Option<usize> = std::env::var("VEILGATE_TPCH")
+        .ok()
+        .map(|of| of.parse().unwrap());
+    for number in (1..=22).filter(|number| only.is_none_or(|only| only == *number)) {
+        let sql = tpch::query(number, Split::Default).unwrap();
+        let expected = lines(&clear(&tpch::plain_query(number).unwrap(), &tables).unwrap());
+        if only.is_some() {
+            let planned = federation.plan(&sql, "bureau", Some(Strategy::Steps)).unwrap();
+            println!("{}", explain(&planned, &[]));
+        }
+        #[allow(clippy::disallowed_methods)] // for people
+        let start = std::time::Instant::now();
+        match federation.run_query(&sql, "bureau", Some(Strategy::Steps)) {
+            Ok(answer) => {
+                let found = lines(&answer.batch);
+                println!(
+                    "{number}: {} of {} rows, equal {}, {:?} {:?}",
+                    found.len(),
+                    expected.len(),
+                    found == expected,
+                    found.first(),
+                    start.elapsed()
+                );
+            }
+            Err(error) => println!("{number}: {error}"),
+        }
     }
 }
 

@@ -206,7 +206,7 @@ fn judge(
             Ok(Verdict::Equal(match answer.planned.strategy {
                 Some(Strategy::Aligned) => "aligned",
                 Some(Strategy::Oblivious) => "oblivious",
-                None => "one department",
+                Some(Strategy::Steps) | None => "one department",
             }))
         }
         Ok(_) => Err("an overflow was not noticed".to_owned()),

@@ -260,15 +260,8 @@ impl<'a> Follow<'a> {
             Expression::Column(variable) => below.get(*variable).unwrap_or(argument),
             other => other,
         };
-        let mut looks = Vec::new();
-        argument.columns(&mut looks);
         let mut all = Vec::new();
-        while let Some(variable) = looks.pop() {
-            if let Some(of) = below.get(variable) {
-                of.columns(&mut looks);
-            }
-            all.push(variable);
-        }
+        values(argument, below, &mut all);
         let mut own = false;
         for variable in all {
             let Some((fragment, units, column)) = self.of.own_column(variable) else {
@@ -398,6 +391,40 @@ fn complete(patterns: &[Vec<(Condition, bool)>]) -> bool {
     }
     // A condition named twice would leave some combination out.
     seen.len() == patterns.len()
+}
+
+/// The columns whose values an expression is made of: not those that only decide.
+fn values(of: &Expression, below: &Definitions<'_>, into: &mut Vec<Variable>) {
+    match of {
+        Expression::Column(variable) => {
+            into.push(*variable);
+            if let Some(inner) = below.get(*variable) {
+                values(inner, below, into);
+            }
+        }
+        Expression::Case { when, otherwise } => {
+            for (_, result) in when {
+                values(result, below, into);
+            }
+            values(otherwise, below, into);
+        }
+        Expression::Rescale { input, .. }
+        | Expression::Bits { input, .. }
+        | Expression::Not(input)
+        | Expression::IsNull(input) => values(input, below, into),
+        Expression::Arithmetic { left, right, .. }
+        | Expression::Quotient { left, right, .. }
+        | Expression::Compare { left, right, .. } => {
+            values(left, below, into);
+            values(right, below, into);
+        }
+        Expression::All(parts) | Expression::Any(parts) => {
+            for part in parts {
+                values(part, below, into);
+            }
+        }
+        Expression::Number { .. } | Expression::Text { .. } | Expression::Null(_) => {}
+    }
 }
 
 /// The number of columns of the largest product of an expression.

@@ -351,7 +351,10 @@ impl<'a> Follow<'a> {
                             && tags.contains(&argument);
                         same.then_some(aggregate.variable)
                     }));
-                    Standing::Each(named)
+                    match named.is_empty() {
+                        true => self.many(*scan, aggregates, &set, true),
+                        false => Standing::Each(named),
+                    }
                 }
                 Standing::Each(tags) => self.many(*scan, aggregates, &set, {
                     let mut own = self.closure(tags);

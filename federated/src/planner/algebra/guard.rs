@@ -153,7 +153,7 @@ impl Guards<'_> {
     }
 
     /// A column with a number of units.
-    fn counted(&mut self, of: &Standing, tally: Tally) -> ColumnId {
+    pub(super) fn counted(&mut self, of: &Standing, tally: Tally) -> ColumnId {
         let (label, most) = match self.scans.get(of.scan) {
             Some(scan) => (format!("units of {}", scan.table), scan.most),
             None => (String::new(), u64::MAX >> 1),

@@ -147,6 +147,10 @@ impl Rel {
                 ..
             } => {
                 known.extend(left.determined(&known));
+                // What is joined on is the left key, or NULL for all rows of it.
+                if *kind == JoinKind::Left && on.iter().all(|(a, _)| known.contains(a)) {
+                    known.extend(on.iter().map(|(_, b)| *b));
+                }
                 if *kind == JoinKind::Left
                     && on.iter().all(|(a, _)| known.contains(a))
                     && right.unique_on(&right_keys(on, &known))

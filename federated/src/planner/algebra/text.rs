@@ -3,7 +3,7 @@
 mod window;
 
 use super::columns::{ColumnId, Columns, substitute, used_by};
-use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey};
+use super::{Aggregate, Block, Function, JoinKind, Rel, SortKey, Tally};
 use crate::error::{Code, Error, Result};
 use crate::planner::emit::{self, Place};
 use arrow::datatypes::DataType;
@@ -276,7 +276,7 @@ impl Writer<'_> {
             return Ok(format!("MEDIAN(CAST({text} AS {data_type}))"));
         }
         let distinct = match aggregate.function {
-            Function::CountDistinct => "DISTINCT ",
+            Function::CountDistinct | Function::Units(Tally::Distinct) => "DISTINCT ",
             _ => "",
         };
         Ok(format!(

@@ -1,7 +1,7 @@
 //! Who stands behind the rows of each operator.
 
 use super::super::columns::{ColumnId, Columns, Info};
-use super::super::{Aggregate, Block, Function, JoinKind, Rel};
+use super::super::{Aggregate, Block, Function, JoinKind, Rel, Tally};
 use super::{Guards, Scanned, Standing, Who};
 use crate::catalog::{Table, Unit};
 use crate::error::{Code, Error, Result};
@@ -207,7 +207,7 @@ impl Guards<'_> {
             conditions,
         };
         let keys: BTreeSet<ColumnId> = on.iter().map(|(_, b)| *b).collect();
-        let mut taken: Vec<(ColumnId, ColumnId)> = Vec::new();
+        let mut taken: Vec<(ColumnId, ColumnId, Function)> = Vec::new();
         for of in &of_right {
             let named = match &of.who {
                 Who::Each(tag) => on.iter().find(|(_, b)| b == tag),
@@ -223,8 +223,16 @@ impl Guards<'_> {
                     let mut info = self.columns.info(*tag)?.clone();
                     info.distinct = None;
                     let id = self.columns.add(info);
-                    taken.push((id, *tag));
+                    taken.push((id, *tag, Function::Any));
                     Who::Each(id)
+                }
+                (_, None, Who::Many { count, .. }) if conditions.is_empty() => {
+                    let id = self.counted(of, Tally::Max);
+                    taken.push((id, *count, Function::Units(Tally::Max)));
+                    Who::Many {
+                        count: id,
+                        disjoint: false,
+                    }
                 }
                 _ => return Err(self.no_units_of(of)),
             };
@@ -233,9 +241,9 @@ impl Guards<'_> {
         if taken.is_empty() {
             return Ok((join(left, right, on, conditions), standing));
         }
-        let aggregates = taken.into_iter().map(|(id, tag)| Aggregate {
+        let aggregates = taken.into_iter().map(|(id, tag, function)| Aggregate {
             id,
-            function: Function::Any,
+            function,
             argument: Some(tag.expr()),
         });
         let right = Rel::Group {
