@@ -165,10 +165,10 @@ impl<'a> Runner<'a> {
                     on,
                     matched,
                     most,
-                    left_most: _,
+                    left_most,
                 } => {
                     let (left, right) = (take(*left)?, take(*right)?);
-                    let flag = (*matched, *most);
+                    let flag = (*matched, *most, *left_most);
                     self.join(ctx, &step, *kind, left, right, on, flag, keep)?
                 }
                 Relational::Beside { left, right, most } => {

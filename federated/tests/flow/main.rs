@@ -9,6 +9,7 @@ mod federation;
 
 mod denied;
 mod explain;
+mod guards;
 mod oracles;
 mod permitted;
 mod programs;

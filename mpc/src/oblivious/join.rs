@@ -125,8 +125,25 @@ impl Matches {
         left: Side<'_>,
         right: Side<'_>,
     ) -> Result<Self> {
+        Self::find_checked(ctx, step, kind, left, right, false)
+    }
+
+    /// As [`Self::find`]; with `left_once` the usable rows of the left side are checked to be unique per key,
+    /// too: what is counted of the right side then relies on nobody's word. One bit is opened for both sides.
+    ///
+    /// # Errors
+    /// As [`join`]; `DuplicateKey` when two usable left rows share a key, or a usable one and any other of
+    /// sides that are merged.
+    pub fn find_checked(
+        ctx: &mut Context,
+        step: &Step,
+        kind: Kind,
+        left: Side<'_>,
+        right: Side<'_>,
+        left_once: bool,
+    ) -> Result<Self> {
         kept_columns(&left, &right, &[])?;
-        let found = Match::find(ctx, step, kind, &left, &right)?;
+        let found = Match::find(ctx, step, kind, (&left, left_once), &right)?;
         Ok(Self { kind, found })
     }
 
@@ -380,10 +397,11 @@ impl Match {
         ctx: &mut Context,
         step: &Step,
         kind: Kind,
-        left: &Side<'_>,
+        (left, left_once): (&Side<'_>, bool),
         right: &Side<'_>,
     ) -> Result<Option<Self>> {
         let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
+        // Without a right row no left row has a partner, however often it is there.
         if left_rows == 0 || right_rows == 0 {
             return Ok(None);
         }
@@ -397,12 +415,22 @@ impl Match {
         ctx.report(&step.narrow("sorted"), left_rows + right_rows);
 
         let step = step.narrow("runs");
+        let mut broken = None;
         if kind.has_payload() {
-            let duplicate = runs.duplicate(ctx, &step.narrow("unique"), by_merge)?;
-            // Declared: whether the side promised unique per key is not.
-            if reveal_one_declared_bit(ctx, &step.narrow("reveal"), &duplicate)? {
-                return Err(Error::DuplicateKey);
-            }
+            broken = Some(runs.duplicate(ctx, &step.narrow("unique"), by_merge)?);
+        }
+        if left_once {
+            let repeated = runs.repeated(ctx, &step.narrow("once"), by_merge)?;
+            broken = Some(match broken {
+                None => repeated,
+                Some(duplicate) => or(ctx, &step.narrow("either"), &duplicate, &repeated)?,
+            });
+        }
+        // Declared: whether a side promised unique per key is not.
+        if let Some(broken) = broken
+            && reveal_one_declared_bit(ctx, &step.narrow("reveal"), &broken)?
+        {
+            return Err(Error::DuplicateKey);
         }
         let Runs {
             sorted,
@@ -505,6 +533,22 @@ impl Runs {
             go,
             start,
         })
+    }
+
+    /// Whether a usable left row has the key of another usable left row; or of any left row.
+    fn repeated(&self, ctx: &mut Context, step: &Step, of_any: bool) -> Result<BitColumn> {
+        let usable = self.usable.xor(&self.start);
+        let pair = if of_any {
+            let is_left = self.is_right.clone().not(ctx.role());
+            // The first row has none before it, and does not go on.
+            let both = and(ctx, &step.narrow("both"), &is_left, &is_left.shifted_up())?;
+            let either = or(ctx, &step.narrow("either"), &usable, &usable.shifted_up())?;
+            and(ctx, &step.narrow("pair"), &both, &either)?
+        } else {
+            and(ctx, &step.narrow("pair"), &usable, &usable.shifted_up())?
+        };
+        let repeated = and(ctx, &step.narrow("repeated"), &self.go, &pair)?;
+        any_row(ctx, &step.narrow("any"), &repeated)
     }
 
     /// Whether a usable right row has the key of another usable right row; or of any right row.

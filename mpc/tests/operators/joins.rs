@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
-use veilgate_mpc::oblivious::join::{Kind, Side, inner_unique, join, join_many};
+use veilgate_mpc::oblivious::join::{Kind, Matches, Side, inner_unique, join, join_many};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::testing::{data, open_table, share_table};
@@ -126,6 +126,72 @@ fn a_duplicate_on_the_unique_side_is_an_error_at_every_party() {
             inner_unique(ctx, &Step::new("join"), &l, 1, &r, 0, &[])
         });
         assert_eq!(out.unwrap_err(), Error::DuplicateKey);
+    }
+}
+
+/// Whether a left side of these keys passes as one without repeated keys: sorted and merged.
+fn left_passes(kind: Kind, keys: &[u64], valid: &[bool]) -> [Result<(), Error>; 2] {
+    let plain = |keys: &[u64]| ClearColumn::Bits {
+        width: 20,
+        words: keys.to_vec(),
+    };
+    let rights: Vec<u64> = (0..40).collect();
+    let r = ClearTable {
+        columns: vec![plain(&rights)],
+        valid: vec![true; 40],
+    };
+    let l = ClearTable {
+        columns: vec![plain(keys)],
+        valid: valid.to_vec(),
+    };
+    [false, true].map(|sorted| {
+        open_table(5, |ctx| {
+            let l = share_table(1, ctx.role(), &l)?;
+            let r = share_table(2, ctx.role(), &r)?;
+            let side = |table| Side {
+                table,
+                keys: &[0],
+                nulls: &[],
+                sorted,
+            };
+            let step = Step::new("join");
+            let found = Matches::find_checked(ctx, &step, kind, side(&l), side(&r), true)?;
+            found.join(ctx, &step, side(&l), side(&r), &[])
+        })
+        .map(drop)
+    })
+}
+
+#[test]
+fn a_left_side_that_repeats_a_key_is_an_error_where_it_is_checked() {
+    let ok = [Ok(()), Ok(())];
+    let twice = [Err(Error::DuplicateKey), Err(Error::DuplicateKey)];
+    for kind in [
+        Kind::Inner,
+        Kind::Left,
+        Kind::Semi,
+        Kind::Anti,
+        Kind::NotIn,
+    ] {
+        let once: Vec<u64> = (3..60).collect();
+        let valid = vec![true; once.len()];
+        assert_eq!(left_passes(kind, &once, &valid), ok, "{kind:?}");
+        for at in [1, 30, 56] {
+            let mut keys = once.clone();
+            keys[at] = keys[at - 1];
+            assert_eq!(left_passes(kind, &keys, &valid), twice, "{kind:?} {at}");
+            let mut without = valid.clone();
+            without[at] = false;
+            // A row that is not there repeats nothing; merged sides have none but padding.
+            let [sorted, _] = left_passes(kind, &keys, &without);
+            assert_eq!(sorted, Ok(()), "{kind:?} {at}");
+        }
+        // Padding: the same keys, none of them there.
+        let mut padded = once.clone();
+        padded.extend([1_000; 9]);
+        let mut valid = valid.clone();
+        valid.extend([false; 9]);
+        assert_eq!(left_passes(kind, &padded, &valid), ok, "{kind:?}");
     }
 }
 

@@ -26,7 +26,7 @@ impl Runner<'_> {
         left: Rows,
         right: Rows,
         on: &[(Variable, Variable)],
-        (matched, most): (Option<Variable>, u64),
+        (matched, most, left_most): (Option<Variable>, u64, Option<u64>),
         keep: Option<&BTreeSet<Variable>>,
     ) -> Result<Rows> {
         let left_rows = left.rows();
@@ -61,7 +61,7 @@ impl Runner<'_> {
         let (rk, rn) = side(&right_keys);
         let several = usize::try_from(most).unwrap_or(usize::MAX);
         let matches = match several {
-            1 => Some(Matches::find(
+            1 => Some(Matches::find_checked(
                 ctx,
                 step,
                 kind_of,
@@ -77,6 +77,7 @@ impl Runner<'_> {
                     nulls: &rn,
                     sorted: merges,
                 },
+                left_most.is_some(),
             )?),
             _ => None,
         };

@@ -412,9 +412,9 @@ fn guards(plan: &JointPlan) -> Vec<Entry> {
         form: text,
         ..Entry::new(Section::Guard, lead)
     };
-    if let Some(Operator::Program(_)) = plan.operators.last() {
-        let text = "none: every department must allow k = 1 for each use";
-        return vec![guard("thresholds", text.to_owned())];
+    if let Some(Operator::Program(of)) = plan.operators.last() {
+        let all = program::guards(plan, of).into_iter();
+        return all.map(|(lead, text)| guard(&lead, text)).collect();
     }
     let Some(Operator::Aggregate {
         cells, units, keys, ..

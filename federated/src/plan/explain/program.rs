@@ -29,6 +29,65 @@ pub(super) fn opened(plan: &JointPlan, program: &Program) -> Vec<String> {
     opened.map(|variable| names.column(*variable)).collect()
 }
 
+/// What each guard of a program asks for.
+pub(super) fn guards(plan: &JointPlan, program: &Program) -> Vec<(String, String)> {
+    let mut names = Names::of(plan);
+    let mut all = Vec::new();
+    let (mut rows, mut numbers) = (false, false);
+    for operator in &program.operators {
+        let _ = names.operator(operator);
+        let Relational::Guard {
+            units,
+            cells,
+            keeps_rows,
+            ..
+        } = operator
+        else {
+            continue;
+        };
+        rows |= !keeps_rows;
+        numbers |= *keeps_rows;
+        let lead = if *keeps_rows { "the result" } else { "each group" };
+        for unit in units {
+            let owner = names.parties.get(unit.owner).map_or("", String::as_str);
+            all.push((
+                lead.to_owned(),
+                format!(
+                    "at least k = {} of {owner}: {}",
+                    unit.k,
+                    names.column(unit.rows)
+                ),
+            ));
+        }
+        let apart = cells.iter().filter(|cell| !cell.atoms.is_empty()).count();
+        let atoms = units.first().map_or(0, |unit| unit.atoms.len());
+        if apart > 0 {
+            numbers = true;
+            let what = if apart == 1 { "1 number" } else { "numbers" };
+            all.push((
+                what.to_owned(),
+                format!(
+                    "only where each of the {atoms} parts of {lead} by which the numbers differ has none, or at \
+                     least as many"
+                ),
+            ));
+        }
+    }
+    let text = match (all.is_empty(), rows, numbers) {
+        (true, ..) => {
+            let text = "every department must allow k = 1 for each use";
+            return vec![("none".to_owned(), text.to_owned())];
+        }
+        (_, true, true) => {
+            "groups below k are withheld, and their number is not told; numbers below k are NULL"
+        }
+        (_, true, false) => "groups below k are withheld, and their number is not told",
+        _ => "numbers below k are NULL",
+    };
+    all.push(("withheld".to_owned(), text.to_owned()));
+    all
+}
+
 /// What a division opens.
 fn opened_bit(divides: bool) -> &'static str {
     match divides {

@@ -163,9 +163,10 @@ impl Types {
                 most,
                 left_most,
             } => {
+                // Several partners are found without a look at how often left rows are there.
                 ensure(
-                    left_most.is_none_or(|most| (1..=MAX_PARTNERS).contains(&most)),
-                    "a bound on left rows that is none",
+                    left_most.is_none_or(|bound| bound == 1 && *most == 1),
+                    "a bound on left rows that is not checked",
                 )?;
                 let several = matches!(kind, JoinKind::Inner | JoinKind::Left);
                 ensure(

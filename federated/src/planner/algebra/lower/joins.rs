@@ -204,7 +204,7 @@ impl Lower<'_> {
             equal: on.to_vec(),
             ..Block::default()
         });
-        let left_most = self.left_most(&left, on);
+        let left_most = self.left_most(&left, on, partners);
         if partners == 1 && !on.is_empty() {
             self.check_key(&right, on.iter().map(|(_, b)| *b).collect());
         }
@@ -242,9 +242,14 @@ impl Lower<'_> {
 
     /// The bound on left rows of one key that is checked: counts of the right side's units rely on it, and
     /// believe nobody's word.
-    fn left_most(&mut self, left: &Relation, on: &[(ColumnId, ColumnId)]) -> Option<u64> {
+    fn left_most(
+        &mut self,
+        left: &Relation,
+        on: &[(ColumnId, ColumnId)],
+        partners: u64,
+    ) -> Option<u64> {
         let keys: BTreeSet<ColumnId> = on.iter().map(|(a, _)| *a).collect();
-        if !self.guarded || keys.is_empty() || !left.rel.unique_on(&keys) {
+        if !self.guarded || partners > 1 || keys.is_empty() || !left.rel.unique_on(&keys) {
             return None;
         }
         self.check_key(left, keys);
@@ -399,7 +404,7 @@ impl Lower<'_> {
         }
         let partners = partners.unwrap_or(1);
         let stays = (kind != JoinKind::Semi, kind == JoinKind::Full);
-        let left_most = self.left_most(&left, on);
+        let left_most = self.left_most(&left, on, partners);
         if matches!(kind, JoinKind::Left) && partners == 1 {
             self.check_key(&right, on.iter().map(|(_, b)| *b).collect());
         }
