@@ -94,6 +94,73 @@ fn json_round_trips_and_carries_the_version() {
     }
 }
 
+/// How often one row may count: what a rule says, else what the column's level says.
+#[test]
+fn weights_are_those_of_the_rule_or_of_the_level() {
+    let text = GOOD.replace("k = 20", "k = 20, weights = 3")
+        + "[tables.income.columns.person_id]\nlevel = \"L4\"\n\
+           allow = [{ use = \"aggregate\", functions = [\"count\"], k = 10 }]\n\
+           [tables.codes]\nlevel = \"L1\"\n\
+           allow = [{ use = \"aggregate\", functions = [\"sum\"], k = 1 }]\n";
+    let text = text.replace("filter\", k = 10", "filter\", k = 10, leakage = \"none\"");
+    let policy = file::parse(&text, "policy.toml").unwrap();
+    let sum = Use::Aggregate(AggregateFunction::Sum);
+    let avg = Use::Aggregate(AggregateFunction::Avg);
+    let count = Use::Aggregate(AggregateFunction::Count);
+    // One rule for sums says nothing, at level L3; the other says 3.
+    let each: Vec<Option<u32>> = policy
+        .rules_for("income", "taxable_income", &sum)
+        .into_iter()
+        .map(|rule| policy.rule_weights(rule, "taxable_income"))
+        .collect();
+    assert_eq!(each, [Some(8), Some(3)]);
+    assert_eq!(policy.weights("income", "taxable_income", &sum), Some(3));
+    assert_eq!(policy.weights("income", "taxable_income", &avg), Some(8));
+    assert_eq!(policy.weights("income", "person_id", &count), Some(1));
+    // COUNT(*) is held to the most demanding rule of the table, here that of a column of level L4.
+    assert_eq!(policy.weights("income", "*", &count), Some(1));
+    // L2 has 64, L1 no bound; what nobody has classified is treated as L4.
+    assert_eq!(policy.weights("income", "year", &sum), Some(64));
+    assert_eq!(policy.weights("codes", "code", &sum), None);
+    assert_eq!(policy.weights("codes", "*", &count), None);
+    assert_eq!(policy.weights("unknown", "x", &sum), Some(1));
+    assert_eq!(policy.weights("unknown", "*", &count), Some(1));
+}
+
+/// What peers see of both, and that the version follows it.
+#[test]
+fn weights_and_the_floor_of_rows_are_published() {
+    let plain = file::parse(GOOD, "policy.toml").unwrap();
+    assert_eq!((plain.rules[3].weights, plain.min_rows), (None, 0));
+    assert!(!plain.to_json().contains("weights") && !plain.to_json().contains("min_rows"));
+    for (from, to, json) in [
+        ("k = 20", "k = 20, weights = 3", "\"weights\":3"),
+        (
+            "[tables.income]",
+            "min_rows = 100\n[tables.income]",
+            "\"min_rows\":100",
+        ),
+    ] {
+        let policy = file::parse(&GOOD.replacen(from, to, 1), "policy.toml").unwrap();
+        assert_ne!(policy.version, plain.version);
+        assert!(policy.to_json().contains(json), "{}", policy.to_json());
+        assert_eq!(Policy::from_json(&policy.to_json()).unwrap(), policy);
+        // A peer's are held to the same limits.
+        let beyond = policy
+            .to_json()
+            .replace(json, &format!("{json}{}", "0".repeat(11)));
+        assert!(Policy::from_json(&beyond).is_err());
+    }
+    let sixty_five = plain
+        .to_json()
+        .replace("\"case\":true", "\"case\":true,\"weights\":65");
+    let error = Policy::from_json(&sixty_five).unwrap_err();
+    assert!(
+        error.message.contains("weights = 65 is not 1 to 64"),
+        "{error}"
+    );
+}
+
 /// Every mistake, with the exact words.
 #[test]
 fn mistakes_are_explained_with_their_place() {
@@ -101,7 +168,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "k = 20",
             "kk = 20",
-            "policy.toml, line 14, column 45: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`, `purposes`, `case`; did you mean `k`?",
+            "policy.toml, line 14, column 45: unknown field `kk`, expected one of `use`, `functions`, `k`, `leakage`, `recipients`, `purposes`, `case`, `weights`; did you mean `k`?",
         ),
         (
             "[\"fraud inquiry\"]",
@@ -167,6 +234,26 @@ fn mistakes_are_explained_with_their_place() {
             "version = 1",
             "version = 2",
             "policy.toml, line 2, column 11: policy version 2 is not known; this engine reads version 1",
+        ),
+        (
+            "case = true",
+            "case = true, weights = 0",
+            "policy.toml, line 14, column 106: rule tax.income.taxable_income/aggregate(sum)#2: weights = 0 is not 1 to 64, how often one row may count",
+        ),
+        (
+            "case = true",
+            "case = true, weights = 65",
+            "policy.toml, line 14, column 106: rule tax.income.taxable_income/aggregate(sum)#2: weights = 65 is not 1 to 64, how often one row may count",
+        ),
+        (
+            "filter\", k = 10",
+            "filter\", k = 10, weights = 2",
+            "policy.toml, line 8, column 46: rule tax.income.*/filter: `weights` is for aggregates of count, sum and avg: write those functions in a rule of their own",
+        ),
+        (
+            "[tables.income]",
+            "min_rows = 1099511627777\n[tables.income]",
+            "policy.toml, line 6, column 12: `min_rows` is at most 1099511627776",
         ),
         (
             "level = \"L2\"",

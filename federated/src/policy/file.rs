@@ -3,6 +3,7 @@
 //!
 //! The format is described in `docs/policy.md`. It must not know of plans or queries.
 
+use super::bounds::{min_rows_problem, weights_problem};
 use super::{
     AggregateFunction, Leakage, Level, Policy, Rule, Use, computing_problem, purpose_problem,
 };
@@ -29,6 +30,7 @@ struct PolicyFile {
     department: Spanned<String>,
     #[serde(default)]
     computing: Vec<Spanned<Vec<String>>>,
+    min_rows: Option<Spanned<u64>>,
     #[serde(default)]
     tables: BTreeMap<Spanned<String>, TableEntry>,
 }
@@ -64,6 +66,7 @@ struct AllowEntry {
     purposes: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     case: bool,
+    weights: Option<Spanned<u32>>,
 }
 
 /// Reads `FOLDER/policy.toml`.
@@ -119,9 +122,17 @@ pub fn parse(text: &str, name: &str) -> Result<Policy> {
             computing: Vec::with_capacity(entry.computing.len()),
             rules: Vec::new(),
             levels: Vec::new(),
+            min_rows: 0,
         },
         names: BTreeSet::new(),
     };
+    if let Some(min_rows) = entry.min_rows {
+        let rows = *min_rows.get_ref();
+        if let Some(problem) = min_rows_problem(rows) {
+            return Err(reader.file.error(min_rows.span(), problem));
+        }
+        reader.policy.min_rows = rows;
+    }
     for set in entry.computing {
         reader.computing_set(set)?;
     }
@@ -206,6 +217,11 @@ impl Reader<'_> {
             let span = entry.k.span();
             for permits in self.uses(&entry)? {
                 let rule = self.rule(table, column, permits, &entry)?;
+                if let (Some(weights), Some(problem)) = (&entry.weights, weights_problem(&rule)) {
+                    return Err(self
+                        .file
+                        .error(weights.span(), format!("rule {}: {problem}", rule.name)));
+                }
                 if let Some(problem) = self.policy.rule_problem(&rule) {
                     return Err(self
                         .file
@@ -353,6 +369,7 @@ impl Reader<'_> {
             recipients,
             purposes,
             case: entry.case,
+            weights: entry.weights.as_ref().map(|weights| *weights.get_ref()),
         })
     }
 }
