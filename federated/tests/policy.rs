@@ -1,7 +1,7 @@
 //! `policy.toml`: what is read, what is refused and in which words, and the JSON for peers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use veilgate_federated::catalog::{self, Published};
+use veilgate_federated::catalog::{self, Published, Unit};
 use veilgate_federated::error::Code;
 use veilgate_federated::policy::{AggregateFunction, Leakage, Level, Policy, Use, file};
 
@@ -65,7 +65,7 @@ fn a_policy_is_read() {
     assert_eq!(policy.level("income", "taxable_income"), Level::L3);
     assert_eq!(policy.level("income", "person_id"), Level::L2);
     assert_eq!(policy.level("other", "x"), Level::L4);
-    file::check(&policy, &published()).unwrap();
+    policy.check_against(&published()).unwrap();
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn names_are_checked_against_the_catalogue() {
         ),
     ] {
         let policy = file::parse(&GOOD.replace(from, to), "policy.toml").unwrap();
-        let error = file::check(&policy, &published()).unwrap_err();
+        let error = policy.check_against(&published()).unwrap_err();
         assert_eq!(error.message, expected);
     }
 }
@@ -302,7 +302,7 @@ fn a_starter_allows_all_but_output_and_is_never_overwritten() {
     let notices = file::write_starter(folder.path(), &published(), &[set]).unwrap();
     assert_eq!(notices.len(), 1);
     let policy = file::load(folder.path()).unwrap();
-    file::check(&policy, &published()).unwrap();
+    policy.check_against(&published()).unwrap();
     let mut uses: Vec<Use> = policy
         .rules
         .iter()
@@ -327,5 +327,118 @@ fn a_starter_allows_all_but_output_and_is_never_overwritten() {
     assert_eq!(
         file::load(folder.path()).unwrap().to_json(),
         file::parse(GOOD, "x").unwrap().to_json()
+    );
+}
+
+/// The table `income`, with this unit.
+fn with_unit(unit: &str) -> Published {
+    let mut published = published();
+    published.tables[0].unit = match unit {
+        "row" => Unit::Row,
+        "none" => Unit::None,
+        column => Unit::Column(column.to_owned()),
+    };
+    published
+}
+
+/// A threshold counts people: on a table of which nobody is counted it is a mistake, by whichever
+/// rule or level asks for it.
+#[test]
+fn a_threshold_needs_a_unit() {
+    let public = "version = 1\ndepartment = \"tax\"\n[tables.income]\nlevel = \"L1\"\n\
+                  allow = [{ use = \"filter\", k = 1 }]\n";
+    let mend = ", and table tax.income has unit = \"none\" in catalog.toml, so that nobody can be \
+                counted: write there unit = \"person_id\", the column that names the person or firm, or \
+                unit = \"row\" if every row really is another one; or write level = \"L1\" and k = 1 \
+                here if the table is public reference data";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    for (from, to, asks, place) in [
+        (
+            "k = 1",
+            "k = 2",
+            "rule tax.income.*/filter asks for k = 2",
+            "line 5, column 32",
+        ),
+        (
+            "level = \"L1\"\nallow = [{ use = \"filter\", k = 1 }]",
+            "level = \"L3\"",
+            "level L3 asks for k = 5",
+            "line 4, column 9",
+        ),
+        (
+            "}]\n",
+            "}]\n[tables.income.columns.taxable_income]\nlevel = \"L2\"\n",
+            "level L2 of column taxable_income asks for k = 3",
+            "line 7, column 9",
+        ),
+    ] {
+        let mut text = public.replace(from, to);
+        assert_ne!(text, public, "{from}");
+        if to.contains("columns") {
+            // The level of one column is a floor for rules of the whole table.
+            text = text.replace("allow = [{ use = \"filter\", k = 1 }]\n", "");
+        }
+        let policy = file::parse(&text, "policy.toml").unwrap();
+        for counted in ["row", "person_id"] {
+            policy.check_against(&with_unit(counted)).unwrap();
+        }
+        let error = policy.check_against(&with_unit("none")).unwrap_err();
+        assert_eq!(error.code, Code::NoUnit);
+        assert_eq!(error.message, format!("policy of tax: {asks}{mend}"));
+        // As a gateway reads it when it starts, with the line.
+        std::fs::write(&path, &text).unwrap();
+        let error = file::load_for(folder.path(), &with_unit("none")).unwrap_err();
+        let place = match to.contains("columns") {
+            true => "line 6, column 9",
+            false => place,
+        };
+        assert_eq!(
+            (error.code, error.message),
+            (
+                Code::NoUnit,
+                format!("{}, {place}: {asks}{mend}", path.display())
+            )
+        );
+        file::load_for(folder.path(), &with_unit("row")).unwrap();
+    }
+    let policy = file::parse(public, "policy.toml").unwrap();
+    policy.check_against(&with_unit("none")).unwrap();
+}
+
+/// A starter of public reference data asks for no threshold, and says so.
+#[test]
+fn a_starter_of_reference_data_has_k_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let notices = file::write_starter(folder.path(), &with_unit("none"), &[]).unwrap();
+    assert_eq!(
+        notices[1],
+        "tax.income: public reference data by its unit, so k = 1 in the starter policy"
+    );
+    let policy = file::load_for(folder.path(), &with_unit("none")).unwrap();
+    assert!(!policy.rules.is_empty() && policy.rules.iter().all(|rule| rule.k == 1));
+}
+
+/// What the catalogue does not have is told with its line, all of it at once.
+#[test]
+fn a_policy_is_held_against_the_catalogue_with_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = GOOD.replace("columns.taxable_income", "columns.taxable_incme")
+        + "[tables.pension]\nlevel = \"L2\"\n";
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, text).unwrap();
+    let (_, mistakes) = file::load_with_mistakes(folder.path(), &published()).unwrap();
+    let messages: Vec<&str> = mistakes.iter().map(|each| each.message.as_str()).collect();
+    let at = path.display();
+    assert_eq!(
+        messages,
+        [
+            format!(
+                "{at}, line 11, column 9: [tables.income.columns.taxable_incme] is not in the catalogue; did you mean `taxable_income`?"
+            ),
+            format!(
+                "{at}, line 17, column 9: [tables.pension] is not in the catalogue; there are: income"
+            ),
+        ]
     );
 }

@@ -448,6 +448,15 @@ pub(crate) fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
+/// A key of a TOML table.
+pub(crate) fn quote_key(name: &str) -> String {
+    if name.is_ascii() {
+        name.to_owned()
+    } else {
+        quote(name)
+    }
+}
+
 pub(crate) fn quote_list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
     format!("[{}]", quoted.join(", "))

@@ -7,6 +7,7 @@
 pub(crate) mod diagnose;
 pub mod file;
 pub mod infer;
+pub(crate) mod names;
 
 use crate::schema::{Department, ScalarType};
 

@@ -1,6 +1,7 @@
 //! A department's rules, per column and per use. Deny by default; unknown fields are errors.
 
 mod bounds;
+mod check;
 pub mod file;
 mod json;
 

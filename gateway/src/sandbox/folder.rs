@@ -171,8 +171,7 @@ impl Folder {
             let folder = self.path.join(owner);
             let at = |error: Error| error.at(owner.as_str());
             let catalog = catalog::file::load(&folder).map_err(at)?;
-            let policy = policy::file::load(&folder).map_err(at)?;
-            policy::file::check(&policy, &catalog.published).map_err(at)?;
+            policy::file::load_for(&folder, &catalog.published).map_err(at)?;
         }
         Ok(())
     }
