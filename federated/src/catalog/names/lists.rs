@@ -47,7 +47,7 @@ pub(super) const EVENTS: &str = "visit order transaction trans txn tx record rec
 /// Words for what code lists are of: places, kinds, goods.
 pub(super) const THINGS: &str = "product item sku goods article store shop district region country county city province \
     state zip zipcode postcode postal ward area zone street town village icd diagnosis drug \
-    disease procedure category type kind class status currency language \
+    disease procedure category type kind status currency language \
     industry sector occupation department dept course codes lookup dict dim reference";
 /// Words for what is measured or counted.
 pub(super) const MEASURES: &str = "amount amt cost price income salary wage pay score age count cnt quantity qty total sum \
