@@ -129,7 +129,7 @@ fn mistakes_are_explained_with_their_place() {
         (
             "unit = \"person_id\"\n",
             "",
-            "catalog.toml, line 6, column 8: table `income` has no `unit`, and thresholds count people or firms, never rows: write unit = \"person_id\", the column that names the person or firm, unit = \"row\" if every row is another one, or unit = \"none\" if it is public reference data",
+            "catalog.toml, line 6, column 8: table `income` has no `unit`, and thresholds count people or firms, never rows: write unit = \"person_id\", or whichever column names the person or firm, unit = \"row\" if every row is another one, or unit = \"none\" if it is public reference data",
         ),
         (
             "max_rows = 300000\n",

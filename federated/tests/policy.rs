@@ -348,7 +348,7 @@ fn a_threshold_needs_a_unit() {
     let public = "version = 1\ndepartment = \"tax\"\n[tables.income]\nlevel = \"L1\"\n\
                   allow = [{ use = \"filter\", k = 1 }]\n";
     let mend = ", and table tax.income has unit = \"none\" in catalog.toml, so that nobody can be \
-                counted: write there unit = \"person_id\", the column that names the person or firm, or \
+                counted: write there unit = \"person_id\", or whichever column names the person or firm, or \
                 unit = \"row\" if every row really is another one; or write level = \"L1\" and k = 1 \
                 here if the table is public reference data";
     let folder = tempfile::tempdir().unwrap();

@@ -140,7 +140,14 @@ fn a_threshold_without_a_unit_ends_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("gw");
     let path = dir.to_str().unwrap();
-    let (code, _, err) = outcome(&["init", path, "--department", "tax", "--listen", "127.0.0.1:0"]);
+    let (code, _, err) = outcome(&[
+        "init",
+        path,
+        "--department",
+        "tax",
+        "--listen",
+        "127.0.0.1:7070",
+    ]);
     assert_eq!(code, 0, "{err}");
     let write = |name: &str, text: &str| std::fs::write(dir.join("data").join(name), text).unwrap();
     write("income.csv", "person_id,amount\nA,1\n");
@@ -156,14 +163,22 @@ fn a_threshold_without_a_unit_ends_the_start() {
     );
     let config = dir.join("gateway.toml");
     let config = config.to_str().unwrap();
-    for args in [&["gateway", "--config", config][..], &["config", "check", config]] {
+    for args in [
+        &["gateway", "--config", config][..],
+        &["config", "check", config],
+    ] {
         let (code, _, err) = outcome(args);
         assert_eq!(code, 64, "{args:?}: {err}");
         assert!(
-            err.contains("policy.toml, line 5, column 34: rule tax.income.*/join_key asks for k = 5"),
+            err.contains(
+                "policy.toml, line 5, column 34: rule tax.income.*/join_key asks for k = 5"
+            ),
             "{args:?}: {err}"
         );
-        assert!(err.contains("write there unit = \"person_id\""), "{args:?}: {err}");
+        assert!(
+            err.contains("write there unit = \"person_id\""),
+            "{args:?}: {err}"
+        );
     }
 }
 

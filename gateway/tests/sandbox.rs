@@ -162,9 +162,15 @@ fn visits_of_one_customer_are_withheld() {
     let sql = "SELECT v.ward, COUNT(*) AS n FROM health.visits v GROUP BY v.ward ORDER BY v.ward";
     let (code, out, err) = outcome(&["sandbox", path, "--sql", sql, "--output", "json"]);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("privacy unit customer_id: its name says people"), "{err}");
+    assert!(
+        err.contains("privacy unit customer_id: its name says people"),
+        "{err}"
+    );
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(rows, serde_json::json!([{"ward": "A", "n": 25}, {"ward": "B", "n": 25}]));
+    assert_eq!(
+        rows,
+        serde_json::json!([{"ward": "A", "n": 25}, {"ward": "B", "n": 25}])
+    );
 }
 
 /// Where nothing tells whose privacy a row concerns, one line is asked for, and is enough.
@@ -183,12 +189,22 @@ fn a_unit_is_asked_for_and_one_line_answers() {
     let args = ["sandbox", path, "--sql", sql, "--output", "json"];
     let (code, out, err) = outcome(&args);
     assert_eq!((code, out.as_str()), (64, ""), "{err}");
-    assert!(err.contains("no-unit") && err.contains("tables.visits.unit = \"visit_no\""), "{err}");
+    assert!(
+        err.contains("no-unit") && err.contains("tables.visits.unit = \"visit_no\""),
+        "{err}"
+    );
     assert!(!dir.path().join("schools/catalog.toml").exists());
-    std::fs::write(dir.path().join("health/catalog.toml"), "tables.visits.unit = \"visit_no\"\n").unwrap();
+    std::fs::write(
+        dir.path().join("health/catalog.toml"),
+        "tables.visits.unit = \"visit_no\"\n",
+    )
+    .unwrap();
     let (code, out, err) = outcome(&args);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("completed ") && err.contains("visit_no: as catalog.toml says"), "{err}");
+    assert!(
+        err.contains("completed ") && err.contains("visit_no: as catalog.toml says"),
+        "{err}"
+    );
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
     let expected = serde_json::json!([
         {"ward": "north", "n": 30}, {"ward": "south", "n": 25}, {"ward": "west", "n": 5}
@@ -197,11 +213,21 @@ fn a_unit_is_asked_for_and_one_line_answers() {
     // The starter policy asks for k = 5; now nobody would be counted.
     let file = dir.path().join("health/catalog.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("unit = \"visit_no\"", "unit = \"none\"")).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("unit = \"visit_no\"", "unit = \"none\""),
+    )
+    .unwrap();
     let (code, out, err) = outcome(&args);
     assert_eq!((code, out.as_str()), (64, ""), "{err}");
-    assert!(err.contains("no-unit") && err.contains("policy.toml, line 11"), "{err}");
-    assert!(err.contains("rule health.visits.*/join_key asks for k = 5"), "{err}");
+    assert!(
+        err.contains("no-unit") && err.contains("policy.toml, line 12, column 27"),
+        "{err}"
+    );
+    assert!(
+        err.contains("rule health.visits.*/join_key asks for k = 5"),
+        "{err}"
+    );
 }
 
 #[test]

@@ -302,7 +302,7 @@ fn no_unit(file: &File<'_>, table: &Spanned<String>, columns: &[ColumnEntry]) ->
         table.span(),
         format!(
             "table `{}` has no `unit`, and thresholds count people or firms, never rows: write unit = \
-             {}, the column that names the person or firm, unit = \"row\" if every row is another one, or \
+             {}, or whichever column names the person or firm, unit = \"row\" if every row is another one, or \
              unit = \"none\" if it is public reference data",
             table.get_ref(),
             quote(likely)

@@ -136,7 +136,7 @@ fn uncounted(policy: &Policy, table: &Table) -> Option<Mistake> {
         code: Code::NoUnit,
         message: format!(
             "{asks}, and table {}.{} has unit = \"none\" in catalog.toml, so that nobody can be \
-             counted: write there unit = \"{}\", the column that names the person or firm, or \
+             counted: write there unit = \"{}\", or whichever column names the person or firm, or \
              unit = \"row\" if every row really is another one; or write level = \"L1\" and k = 1 \
              here if the table is public reference data",
             policy.department,

@@ -233,7 +233,7 @@ mod tests {
         let (_, mistakes) = check(&dir.join(GATEWAY_FILE), &[]);
         let text = mistakes.to_string();
         for part in [
-            "policy.toml, line 7, column 33: rule tax.income.person_id/join_key asks for k = 5",
+            "policy.toml, line 7, column 34: rule tax.income.person_id/join_key asks for k = 5",
             "table tax.income has unit = \"none\"",
             "write there unit = \"person_id\"",
         ] {
