@@ -120,6 +120,8 @@ codes! {
     BadSource = "bad-source", InvalidRequest, "The owner corrects the file or its entry in catalog.toml.";
     /// A configuration, catalogue, policy or federation file has a mistake.
     BadConfig = "bad-config", InvalidRequest, "Correct the file at the line named; `veilgate config check` explains every mistake.";
+    /// Thresholds count people or firms, and a table does not say who they are.
+    NoUnit = "no-unit", InvalidRequest, "Say in catalog.toml whose privacy a row of the table concerns: unit = a column, \"row\" or \"none\".";
     /// The command line or the API call is not valid.
     BadRequest = "bad-request", InvalidRequest, "See the command's --help.";
     /// A ledger, checkpoint or proof does not verify.

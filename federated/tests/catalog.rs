@@ -129,7 +129,22 @@ fn mistakes_are_explained_with_their_place() {
         (
             "unit = \"person_id\"\n",
             "",
-            "catalog.toml, line 5, column 1: missing field `unit`",
+            "catalog.toml, line 6, column 8: table `income` has no `unit`, and thresholds count people or firms, never rows: write unit = \"person_id\", or whichever column names the person or firm, unit = \"row\" if every row is another one, or unit = \"none\" if it is public reference data",
+        ),
+        (
+            "max_rows = 300000\n",
+            "",
+            "catalog.toml, line 6, column 8: table `income` has no `max_rows`; `veilgate sandbox` fills in what is missing",
+        ),
+        (
+            "name = \"income\"\n",
+            "",
+            "catalog.toml, line 5, column 1: missing field `name`",
+        ),
+        (
+            "version = 1\n",
+            "",
+            "catalog.toml, line 1, column 1: missing field `version`",
         ),
         (
             "max_distinct = 10",
@@ -152,7 +167,13 @@ fn mistakes_are_explained_with_their_place() {
         assert_ne!(text, GOOD, "{from}");
         let error = parse(&text).unwrap_err();
         assert_eq!(error.message, expected);
-        assert_eq!(error.code, Code::BadConfig);
+        let no_unit = expected.contains("has no `unit`");
+        let code = if no_unit {
+            Code::NoUnit
+        } else {
+            Code::BadConfig
+        };
+        assert_eq!(error.code, code);
     }
 }
 

@@ -52,6 +52,7 @@ fn department(name: &str, columns: Vec<Column>, rows: Rows<'_>, leakage: Leakage
         recipients: vec![],
         purposes: Vec::new(),
         case: false,
+        weights: None,
     });
     Department {
         name: name.to_owned(),

@@ -147,6 +147,7 @@ fn world(random: &mut Random) -> World {
                 recipients: Vec::new(),
                 purposes: Vec::new(),
                 case: false,
+                weights: None,
             })
             .collect();
         let sets = [

@@ -304,7 +304,8 @@ impl Node {
 impl Data {
     fn load(folder: &Path, department: &str, limits: &Limits) -> Result<Self> {
         let catalog = catalog::file::load(folder)?;
-        let policy = policy::file::load(folder)?;
+        // One catalogue and policy, held against each other.
+        let policy = policy::file::load_for(folder, &catalog.published)?;
         for found in [&catalog.published.department, &policy.department] {
             if found != department {
                 return Err(Error::new(
@@ -317,7 +318,6 @@ impl Data {
             }
         }
         let published = catalog.published.clone();
-        policy::file::check(&policy, &published)?;
         let engine = DataFusionEngine::new(catalog).with_memory(limits.memory_bytes);
         Ok(Self {
             published,

@@ -134,6 +134,54 @@ fn completions_name_the_commands() {
     }
 }
 
+/// A gateway does not start with a threshold on a table of which nobody is counted.
+#[test]
+fn a_threshold_without_a_unit_ends_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("gw");
+    let path = dir.to_str().unwrap();
+    let (code, _, err) = outcome(&[
+        "init",
+        path,
+        "--department",
+        "tax",
+        "--listen",
+        "127.0.0.1:7070",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    let write = |name: &str, text: &str| std::fs::write(dir.join("data").join(name), text).unwrap();
+    write("income.csv", "person_id,amount\nA,1\n");
+    write(
+        "catalog.toml",
+        "version = 1\ndepartment = \"tax\"\n[[tables]]\nname = \"income\"\nsource = \"income.csv\"\n\
+         unit = \"none\"\nmax_rows = 10\ncolumns = [{ name = \"person_id\", type = \"utf8\" }]\n",
+    );
+    write(
+        "policy.toml",
+        "version = 1\ndepartment = \"tax\"\n[tables.income]\nlevel = \"L2\"\n\
+         allow = [{ use = \"join_key\", k = 5 }]\n",
+    );
+    let config = dir.join("gateway.toml");
+    let config = config.to_str().unwrap();
+    for args in [
+        &["gateway", "--config", config][..],
+        &["config", "check", config],
+    ] {
+        let (code, _, err) = outcome(args);
+        assert_eq!(code, 64, "{args:?}: {err}");
+        assert!(
+            err.contains(
+                "policy.toml, line 5, column 34: rule tax.income.*/join_key asks for k = 5"
+            ),
+            "{args:?}: {err}"
+        );
+        assert!(
+            err.contains("write there unit = \"person_id\""),
+            "{args:?}: {err}"
+        );
+    }
+}
+
 #[test]
 fn export_writes_a_sandbox_once() {
     let dir = tempfile::tempdir().unwrap();

@@ -144,6 +144,92 @@ fn own_files_get_starters_an_answer_and_leave_nothing_running() {
     assert_eq!(again, out);
 }
 
+/// Ten visits of one customer are one unit, though each has a number of its own.
+#[test]
+fn visits_of_one_customer_are_withheld() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(dir.path().join("health")).unwrap();
+    let mut visits = String::from("visit_no,customer_id,ward,cost\n");
+    for n in 0..60 {
+        let (customer, ward) = match n {
+            0..50 => (n % 25, ["A", "B"][n % 2]),
+            _ => (99, "Z"),
+        };
+        visits.push_str(&format!("{n},C{customer},{ward},{}\n", 100 + n));
+    }
+    std::fs::write(dir.path().join("health/visits.csv"), visits).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let sql = "SELECT v.ward, COUNT(*) AS n FROM health.visits v GROUP BY v.ward ORDER BY v.ward";
+    let (code, out, err) = outcome(&["sandbox", path, "--sql", sql, "--output", "json"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("privacy unit customer_id: its name says people"),
+        "{err}"
+    );
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        rows,
+        serde_json::json!([{"ward": "A", "n": 25}, {"ward": "B", "n": 25}])
+    );
+}
+
+/// Where nothing tells whose privacy a row concerns, one line is asked for, and is enough.
+#[test]
+fn a_unit_is_asked_for_and_one_line_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tables(dir.path());
+    let visits = dir.path().join("health/visits.csv");
+    let text = std::fs::read_to_string(&visits).unwrap();
+    // A number without a word for people, and with other values than the other department has.
+    let mut lines = vec!["visit_no,ward,cost".to_owned()];
+    lines.extend(text.lines().skip(1).map(|line| format!("9{line}")));
+    std::fs::write(&visits, lines.join("\n") + "\n").unwrap();
+    let path = dir.path().to_str().unwrap();
+    let sql = "SELECT v.ward, COUNT(*) AS n FROM health.visits v GROUP BY v.ward ORDER BY v.ward";
+    let args = ["sandbox", path, "--sql", sql, "--output", "json"];
+    let (code, out, err) = outcome(&args);
+    assert_eq!((code, out.as_str()), (64, ""), "{err}");
+    assert!(
+        err.contains("no-unit") && err.contains("tables.visits.unit = \"visit_no\""),
+        "{err}"
+    );
+    assert!(!dir.path().join("schools/catalog.toml").exists());
+    std::fs::write(
+        dir.path().join("health/catalog.toml"),
+        "tables.visits.unit = \"visit_no\"\n",
+    )
+    .unwrap();
+    let (code, out, err) = outcome(&args);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        err.contains("completed ") && err.contains("visit_no: as catalog.toml says"),
+        "{err}"
+    );
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let expected = serde_json::json!([
+        {"ward": "north", "n": 30}, {"ward": "south", "n": 25}, {"ward": "west", "n": 5}
+    ]);
+    assert_eq!(rows, expected);
+    // The starter policy asks for k = 5; now nobody would be counted.
+    let file = dir.path().join("health/catalog.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("unit = \"visit_no\"", "unit = \"none\""),
+    )
+    .unwrap();
+    let (code, out, err) = outcome(&args);
+    assert_eq!((code, out.as_str()), (64, ""), "{err}");
+    assert!(
+        err.contains("no-unit") && err.contains("policy.toml, line 12, column 27"),
+        "{err}"
+    );
+    assert!(
+        err.contains("rule health.visits.*/join_key asks for k = 5"),
+        "{err}"
+    );
+}
+
 #[test]
 fn a_staying_sandbox_answers_others_and_ends_with_its_gateways() {
     let dir = tempfile::tempdir().unwrap();

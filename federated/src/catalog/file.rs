@@ -3,12 +3,15 @@
 //! The format is described in `docs/catalog.md`. It must not know of the data itself.
 
 use super::diagnose::{File, hint, is_department_name, is_name};
-use super::{Canonical, Catalog, Column, Format, Published, Source, Table, Unit, parse_type};
+pub use super::render::render;
+pub(crate) use super::render::{quote, quote_key, quote_list, write_new};
+use super::{
+    Canonical, Catalog, Column, Format, Published, Source, Table, Unit, names, parse_type,
+};
 use crate::error::{Code, Error, Result};
 use crate::schema::ScalarType;
 use serde::Deserialize;
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use toml::Spanned;
 
@@ -23,32 +26,30 @@ const MAX_ROWS: u64 = 1 << 40;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CatalogFile {
-    version: Spanned<u32>,
-    department: Spanned<String>,
+struct CatalogFile<T> {
+    version: Option<Spanned<u32>>,
+    department: Option<Spanned<String>>,
     #[serde(default)]
-    tables: Vec<TableEntry>,
+    tables: T,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableEntry {
+    name: Option<Spanned<String>>,
+    pub(super) source: Option<Spanned<String>>,
+    pub(super) format: Option<Spanned<String>>,
+    description: Option<String>,
+    key: Option<Vec<Spanned<String>>>,
+    pub(super) unit: Option<Spanned<String>>,
+    max_rows: Option<Spanned<u64>>,
+    pub(super) columns: Option<Vec<ColumnEntry>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TableEntry {
-    name: Spanned<String>,
-    source: Spanned<String>,
-    format: Option<Spanned<String>>,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    key: Vec<Spanned<String>>,
-    unit: Spanned<String>,
-    max_rows: Spanned<u64>,
-    columns: Vec<ColumnEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ColumnEntry {
-    name: Spanned<String>,
+pub(super) struct ColumnEntry {
+    pub(super) name: Spanned<String>,
     #[serde(rename = "type")]
     data_type: Spanned<String>,
     #[serde(default = "yes")]
@@ -69,6 +70,110 @@ struct ColumnEntry {
     max_repeats: u64,
     #[serde(default)]
     fixed_point: bool,
+}
+
+/// What a file says, all of it or a part.
+pub(super) struct Entries {
+    pub(super) version: Option<Spanned<u32>>,
+    pub(super) department: Option<Spanned<String>>,
+    pub(super) tables: Vec<(Spanned<String>, TableEntry)>,
+}
+
+impl Entries {
+    /// Whether a table lacks something that it must say.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.tables.iter().any(|(_, table)| {
+            table.source.is_none()
+                || table.unit.is_none()
+                || table.max_rows.is_none()
+                || table.columns.is_none()
+        })
+    }
+}
+
+/// Reads tables as a list, `[[tables]]`, or by name, `[tables.visits]`; each may say a part only.
+pub(super) fn entries(file: &File<'_>) -> Result<Entries> {
+    let by_name = toml::from_str::<toml::Table>(file.text)
+        .is_ok_and(|all| all.get("tables").is_some_and(toml::Value::is_table));
+    let (version, department, tables) = if by_name {
+        let entry: CatalogFile<BTreeMap<Spanned<String>, TableEntry>> = file.parse()?;
+        let tables: Vec<_> = entry.tables.into_iter().collect();
+        (entry.version, entry.department, tables)
+    } else {
+        let entry: CatalogFile<Vec<Spanned<TableEntry>>> = file.parse()?;
+        let mut tables = Vec::with_capacity(entry.tables.len());
+        for table in entry.tables {
+            let span = table.span();
+            let mut table = table.into_inner();
+            let Some(name) = table.name.take() else {
+                return Err(file.error(span, "missing field `name`"));
+            };
+            tables.push((name, table));
+        }
+        (entry.version, entry.department, tables)
+    };
+    if let Some((
+        _,
+        TableEntry {
+            name: Some(name), ..
+        },
+    )) = tables.iter().find(|(_, table)| table.name.is_some())
+    {
+        return Err(file.error(name.span(), "the name of this table is in its heading"));
+    }
+    if let Some(version) = version.as_ref().filter(|version| *version.get_ref() != 1) {
+        return Err(file.error(
+            version.span(),
+            format!(
+                "catalogue version {} is not known; this engine reads version 1",
+                version.get_ref()
+            ),
+        ));
+    }
+    if let Some(department) = &department
+        && !is_department_name(department.get_ref())
+    {
+        return Err(file.error(
+            department.span(),
+            "a department's name is lower-case letters a-z, digits and `_`, a letter first",
+        ));
+    }
+    Ok(Entries {
+        version,
+        department,
+        tables,
+    })
+}
+
+impl TableEntry {
+    /// What is not said, from elsewhere. `source` is relative to the department's folder.
+    pub(super) fn fill(&mut self, table: &Table, source: &str) {
+        fn from<T>(value: T) -> Spanned<T> {
+            Spanned::new(0..0, value)
+        }
+        self.source.get_or_insert_with(|| from(source.to_owned()));
+        self.unit
+            .get_or_insert_with(|| from(table.unit.name().to_owned()));
+        self.max_rows.get_or_insert_with(|| from(table.max_rows));
+        self.key
+            .get_or_insert_with(|| table.key.iter().cloned().map(from).collect());
+        self.columns.get_or_insert_with(|| {
+            let entry = |column: &Column| ColumnEntry {
+                name: from(column.name.clone()),
+                data_type: from(column.data_type.to_string()),
+                nullable: column.nullable,
+                description: column.description.clone(),
+                canonical: column.canonical.clone(),
+                max_bytes: column.max_bytes,
+                codes: column.codes.iter().cloned().map(from).collect(),
+                max_distinct: column.max_distinct,
+                max_abs: column.max_abs,
+                max_repeats: column.max_repeats,
+                fixed_point: column.fixed_point,
+            };
+            table.columns.iter().map(entry).collect()
+        });
+    }
 }
 
 fn yes() -> bool {
@@ -97,65 +202,119 @@ pub fn load(folder: &Path) -> Result<Catalog> {
 /// [`Code::BadConfig`] with file, line, column and a hint.
 pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Catalog> {
     let file = File { name, text };
-    let entry: CatalogFile = file.parse()?;
-    if *entry.version.get_ref() != 1 {
-        return Err(file.error(
-            entry.version.span(),
-            format!(
-                "catalogue version {} is not known; this engine reads version 1",
-                entry.version.get_ref()
-            ),
-        ));
+    let entries = entries(&file)?;
+    let missing = |field: &str| file.error(0..0, format!("missing field `{field}`"));
+    if entries.version.is_none() {
+        return Err(missing("version"));
     }
-    if !is_department_name(entry.department.get_ref()) {
-        return Err(file.error(
-            entry.department.span(),
-            "a department's name is lower-case letters a-z, digits and `_`, a letter first",
-        ));
-    }
+    let Some(department) = entries.department else {
+        return Err(missing("department"));
+    };
     let mut names = BTreeSet::new();
-    let mut tables = Vec::with_capacity(entry.tables.len());
-    for table in entry.tables {
-        if !names.insert(table.name.get_ref().clone()) {
+    let mut tables = Vec::with_capacity(entries.tables.len());
+    for (name, entry) in entries.tables {
+        if !names.insert(name.get_ref().clone()) {
             return Err(file.error(
-                table.name.span(),
-                format!("table `{}` is declared twice", table.name.get_ref()),
+                name.span(),
+                format!("table `{}` is declared twice", name.get_ref()),
             ));
         }
-        tables.push(read_table(&file, table, folder)?);
+        tables.push(read_table(&file, &name, entry, folder)?);
     }
     tables.sort_by(|(left, _), (right, _)| left.name.cmp(&right.name));
     let (tables, sources) = tables.into_iter().unzip();
     Ok(Catalog {
         published: Published {
-            department: entry.department.into_inner(),
+            department: department.into_inner(),
             tables,
         },
         sources,
     })
 }
 
-fn read_table(file: &File<'_>, entry: TableEntry, folder: &Path) -> Result<(Table, Source)> {
-    let name = entry.name.get_ref().clone();
+/// A table of the file: all that it must say, said.
+pub(super) fn read_table(
+    file: &File<'_>,
+    table: &Spanned<String>,
+    entry: TableEntry,
+    folder: &Path,
+) -> Result<(Table, Source)> {
+    let name = table.get_ref().clone();
     if !is_name(&name) {
-        return Err(file.error(entry.name.span(), bad_name("table", &name)));
+        return Err(file.error(table.span(), bad_name("table", &name)));
     }
-    if entry.columns.is_empty() || entry.columns.len() > MAX_COLUMNS {
+    let missing = |field: &str| {
+        let message =
+            format!("table `{name}` has no `{field}`; `veilgate sandbox` fills in what is missing");
+        file.error(table.span(), message)
+    };
+    let Some(source) = &entry.source else {
+        return Err(missing("source"));
+    };
+    let source = read_source(file, source, entry.format.as_ref(), folder)?;
+    let Some(given_columns) = entry.columns else {
+        return Err(missing("columns"));
+    };
+    let Some(given_unit) = &entry.unit else {
+        return Err(no_unit(file, table, &given_columns));
+    };
+    let Some(max_rows) = &entry.max_rows else {
+        return Err(missing("max_rows"));
+    };
+    if given_columns.is_empty() || given_columns.len() > MAX_COLUMNS {
         return Err(file.error(
-            entry.name.span(),
+            table.span(),
             format!("table `{name}` needs 1 to {MAX_COLUMNS} columns"),
         ));
     }
-    if *entry.max_rows.get_ref() == 0 || *entry.max_rows.get_ref() > MAX_ROWS {
+    if *max_rows.get_ref() == 0 || *max_rows.get_ref() > MAX_ROWS {
         return Err(file.error(
-            entry.max_rows.span(),
+            max_rows.span(),
             format!("`max_rows` of table `{name}` is a public upper bound: 1 to {MAX_ROWS}"),
         ));
     }
-    let source = read_source(file, &entry, folder)?;
+    let columns = read_columns(file, &name, given_columns)?;
+    let column_names: Vec<&str> = columns.iter().map(|c: &Column| c.name.as_str()).collect();
+    let given_key = entry.key.unwrap_or_default();
+    let key = read_key(file, &name, &given_key, &column_names)?;
+    let unit = read_unit(file, &name, given_unit, &column_names)?;
+    let table = Table {
+        name,
+        description: entry.description.unwrap_or_default(),
+        key,
+        unit,
+        max_rows: *max_rows.get_ref(),
+        columns,
+    };
+    Ok((table, source))
+}
+
+fn no_unit(file: &File<'_>, table: &Spanned<String>, columns: &[ColumnEntry]) -> Error {
+    let likely = columns
+        .iter()
+        .filter_map(|column| {
+            let name = column.name.get_ref().as_str();
+            Some((names::naming(name)?, name))
+        })
+        .min_by_key(|(naming, _)| *naming)
+        .map_or("person_id", |(_, name)| name);
+    let told = file.error(
+        table.span(),
+        format!(
+            "table `{}` has no `unit`, and thresholds count people or firms, never rows: write unit = \
+             {}, or whichever column names the person or firm, unit = \"row\" if every row is another one, or \
+             unit = \"none\" if it is public reference data",
+            table.get_ref(),
+            quote(likely)
+        ),
+    );
+    Error::new(Code::NoUnit, told.message)
+}
+
+fn read_columns(file: &File<'_>, name: &str, entries: Vec<ColumnEntry>) -> Result<Vec<Column>> {
     let mut seen = BTreeSet::new();
-    let mut columns = Vec::with_capacity(entry.columns.len());
-    for column in entry.columns {
+    let mut columns = Vec::with_capacity(entries.len());
+    for column in entries {
         if !seen.insert(column.name.get_ref().clone()) {
             return Err(file.error(
                 column.name.span(),
@@ -167,9 +326,17 @@ fn read_table(file: &File<'_>, entry: TableEntry, folder: &Path) -> Result<(Tabl
         }
         columns.push(read_column(file, column)?);
     }
-    let column_names: Vec<&str> = columns.iter().map(|c: &Column| c.name.as_str()).collect();
-    let mut key = Vec::with_capacity(entry.key.len());
-    for column in &entry.key {
+    Ok(columns)
+}
+
+fn read_key(
+    file: &File<'_>,
+    name: &str,
+    entries: &[Spanned<String>],
+    column_names: &[&str],
+) -> Result<Vec<String>> {
+    let mut key: Vec<String> = Vec::with_capacity(entries.len());
+    for column in entries {
         let given = column.get_ref();
         if !column_names.contains(&given.as_str()) {
             return Err(file.error(
@@ -188,29 +355,27 @@ fn read_table(file: &File<'_>, entry: TableEntry, folder: &Path) -> Result<(Tabl
         }
         key.push(given.clone());
     }
-    let unit = match entry.unit.get_ref().as_str() {
-        "row" => Unit::Row,
-        "none" => Unit::None,
-        column if column_names.contains(&column) => Unit::Column(column.to_owned()),
-        other => {
-            return Err(file.error(
-                entry.unit.span(),
-                format!(
-                    "`unit` of table `{name}` is \"row\", \"none\" or one of its columns, and `{other}` is not; {}",
-                    hint(other, column_names.iter().copied())
-                ),
-            ));
-        }
-    };
-    let table = Table {
-        name,
-        description: entry.description,
-        key,
-        unit,
-        max_rows: *entry.max_rows.get_ref(),
-        columns,
-    };
-    Ok((table, source))
+    Ok(key)
+}
+
+fn read_unit(
+    file: &File<'_>,
+    name: &str,
+    entry: &Spanned<String>,
+    column_names: &[&str],
+) -> Result<Unit> {
+    match entry.get_ref().as_str() {
+        "row" => Ok(Unit::Row),
+        "none" => Ok(Unit::None),
+        column if column_names.contains(&column) => Ok(Unit::Column(column.to_owned())),
+        other => Err(file.error(
+            entry.span(),
+            format!(
+                "`unit` of table `{name}` is \"row\", \"none\" or one of its columns, and `{other}` is not; {}",
+                hint(other, column_names.iter().copied())
+            ),
+        )),
+    }
 }
 
 fn bad_name(what: &str, name: &str) -> String {
@@ -219,14 +384,19 @@ fn bad_name(what: &str, name: &str) -> String {
     )
 }
 
-fn read_source(file: &File<'_>, entry: &TableEntry, folder: &Path) -> Result<Source> {
-    let given = Path::new(entry.source.get_ref());
+pub(super) fn read_source(
+    file: &File<'_>,
+    source: &Spanned<String>,
+    format: Option<&Spanned<String>>,
+    folder: &Path,
+) -> Result<Source> {
+    let given = Path::new(source.get_ref());
     let inside = given
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if given.as_os_str().is_empty() || !inside {
         return Err(file.error(
-            entry.source.span(),
+            source.span(),
             "a source is a relative path inside the department's folder, without `..`",
         ));
     }
@@ -235,11 +405,11 @@ fn read_source(file: &File<'_>, entry: &TableEntry, folder: &Path) -> Result<Sou
         && !real.starts_with(folder)
     {
         return Err(file.error(
-            entry.source.span(),
+            source.span(),
             "this source is a link to outside the department's folder",
         ));
     }
-    let format = match entry.format.as_ref().map(|f| (f, f.get_ref().as_str())) {
+    let format = match format.map(|f| (f, f.get_ref().as_str())) {
         Some((_, "csv")) => Format::Csv,
         Some((_, "parquet")) => Format::Parquet,
         Some((spanned, other)) => {
@@ -250,7 +420,7 @@ fn read_source(file: &File<'_>, entry: &TableEntry, folder: &Path) -> Result<Sou
         }
         None => format_of(&path).ok_or_else(|| {
             file.error(
-                entry.source.span(),
+                source.span(),
                 "the format cannot be told from the name; add format = \"parquet\" or \"csv\"",
             )
         })?,
@@ -359,100 +529,6 @@ fn read_column(file: &File<'_>, entry: ColumnEntry) -> Result<Column> {
     })
 }
 
-/// The text of a catalogue, one line for each column. Sources are written relative to `folder`.
-///
-/// [`parse`] of the result gives the same catalogue.
-#[must_use]
-pub fn render(catalog: &Catalog, folder: &Path) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail, so results of `write!` are not looked at.
-    let _ = writeln!(
-        out,
-        "# What this department publishes about its tables. See docs/catalog.md."
-    );
-    let _ = writeln!(out, "version = 1");
-    let _ = writeln!(out, "department = {}", quote(&catalog.published.department));
-    for (table, source) in catalog.published.tables.iter().zip(&catalog.sources) {
-        let path: PathBuf = source
-            .path
-            .strip_prefix(folder)
-            .unwrap_or(&source.path)
-            .to_owned();
-        let format = match source.format {
-            Format::Parquet => "parquet",
-            Format::Csv => "csv",
-        };
-        let unit = match &table.unit {
-            Unit::Column(column) => column.as_str(),
-            Unit::Row => "row",
-            Unit::None => "none",
-        };
-        let _ = writeln!(out, "\n[[tables]]\nname = {}", quote(&table.name));
-        if !table.description.is_empty() {
-            let _ = writeln!(out, "description = {}", quote(&table.description));
-        }
-        let _ = writeln!(out, "source = {}", quote(&path.display().to_string()));
-        let _ = writeln!(out, "format = {}", quote(format));
-        if !table.key.is_empty() {
-            let _ = writeln!(out, "key = {}", quote_list(&table.key));
-        }
-        let _ = writeln!(out, "unit = {}", quote(unit));
-        let _ = writeln!(out, "max_rows = {}", table.max_rows);
-        let _ = writeln!(out, "columns = [");
-        for column in &table.columns {
-            let _ = writeln!(out, "  {},", render_column(column));
-        }
-        let _ = writeln!(out, "]");
-    }
-    out
-}
-
-fn render_column(column: &Column) -> String {
-    let mut fields = vec![
-        format!("name = {}", quote(&column.name)),
-        format!("type = {}", quote(&column.data_type.to_string())),
-        format!("nullable = {}", column.nullable),
-    ];
-    if !column.description.is_empty() {
-        fields.push(format!("description = {}", quote(&column.description)));
-    }
-    if !column.canonical.is_empty() {
-        let steps: Vec<String> = column
-            .canonical
-            .iter()
-            .map(|step| step.name().to_owned())
-            .collect();
-        fields.push(format!("canonical = {}", quote_list(&steps)));
-    }
-    for (name, value) in [
-        ("max_bytes", u64::from(column.max_bytes)),
-        ("max_distinct", column.max_distinct),
-        ("max_abs", column.max_abs),
-        ("max_repeats", column.max_repeats),
-    ] {
-        if value > 0 {
-            fields.push(format!("{name} = {value}"));
-        }
-    }
-    if column.fixed_point {
-        fields.push("fixed_point = true".to_owned());
-    }
-    if !column.codes.is_empty() {
-        fields.push(format!("codes = {}", quote_list(&column.codes)));
-    }
-    format!("{{ {} }}", fields.join(", "))
-}
-
-/// A TOML basic string.
-pub(crate) fn quote(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-pub(crate) fn quote_list(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| quote(text)).collect();
-    format!("[{}]", quoted.join(", "))
-}
-
 impl Canonical {
     /// Its name in `catalog.toml`.
     #[must_use]
@@ -497,22 +573,4 @@ pub fn check_published(published: &Published) -> Result<()> {
             format!("{name} is not in its canonical form"),
         ))
     }
-}
-
-/// Writes a new file; leaves an existing one alone and says so with `false`.
-pub(crate) fn write_new(path: &Path, text: &str) -> Result<bool> {
-    use std::io::Write as _;
-    let failed = |error: std::io::Error| {
-        Error::new(
-            Code::SourceUnavailable,
-            format!("cannot write {}: {}", path.display(), error.kind()),
-        )
-    };
-    let mut file = match std::fs::File::create_new(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(failed(error)),
-    };
-    file.write_all(text.as_bytes()).map_err(failed)?;
-    Ok(true)
 }

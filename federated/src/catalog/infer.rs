@@ -1,34 +1,27 @@
-//! A starter `catalog.toml` for a folder of CSV and Parquet files.
+//! A starter `catalog.toml` for folders of CSV and Parquet files.
 //!
 //! One streaming pass over every file ([`profile`]), then rules that err on the exact side: decimals
 //! instead of floats, text for anything that looks like an identifier with leading zeros or a check
-//! digit. It must not publish values: no code lists, no bounds of numbers.
+//! digit, and no privacy unit without evidence ([`units`]). It must not publish values: no code lists,
+//! no bounds of numbers.
 
+mod draft;
 mod observe;
 mod profile;
+mod sample;
+mod units;
 
-use super::diagnose::is_name;
-use super::file::{FILE_NAME, format_of, render, write_new};
-use super::{Canonical, Catalog, Column, Format, Published, Source, Table, Unit};
+use super::file::write_new;
+use super::{Canonical, Column};
 use crate::error::{Code, Error, Result};
-use crate::schema::ScalarType;
-use profile::{ColumnProfile, TableProfile};
+use crate::schema::{Department, ScalarType};
+use draft::{Draft, Existing};
+use profile::ColumnProfile;
 use std::path::{Path, PathBuf};
+use units::Seen;
 
 /// Text of at most this many bytes can be a group key; `max_bytes` is not rounded beyond it.
 const GROUP_KEY_BYTES: u64 = 31;
-/// Words in the name of a column that identifies a person.
-const PERSON_WORDS: [&str; 9] = [
-    "person",
-    "resident",
-    "citizen",
-    "patient",
-    "taxpayer",
-    "insured",
-    "id_card",
-    "idcard",
-    "身份证",
-];
 
 /// The name that a column has in SQL, from its name in a file: lower case, `_` for whatever cannot
 /// stand in a name. Scans find columns by it, so files keep their own spelling.
@@ -48,156 +41,133 @@ pub fn column_name(header: &str) -> String {
     name
 }
 
-/// Writes a starter `catalog.toml` into a department's folder, unless there is one.
-/// Returns what was written and what to look at, for people.
+/// Writes a starter `catalog.toml` into a department's folder, as [`write_starters`] does.
 ///
 /// # Errors
-/// [`Code::BadSource`] or [`Code::SourceUnavailable`] naming file and column; [`Code::BadConfig`]
-/// when a file's name or header cannot be a table.
+/// As [`write_starters`].
 pub fn write_starter(folder: &Path, department: &str) -> Result<Vec<String>> {
-    let path = folder.join(FILE_NAME);
-    if path.exists() {
-        return Ok(Vec::new());
-    }
-    let (catalog, mut notices) = infer(folder, department)?;
-    let text = render(&catalog, folder);
-    // What is written must be what is read back.
-    let again = super::file::parse(&text, &path.display().to_string(), folder)?;
-    if again != catalog {
-        return Err(Error::new(
-            Code::Internal,
-            "a starter catalogue does not read back as it was written",
-        ));
-    }
-    if write_new(&path, &text)? {
-        notices.insert(
-            0,
-            format!(
-                "wrote {}: {} tables; check types, keys and units before real use",
-                path.display(),
-                catalog.published.tables.len()
-            ),
-        );
-    }
-    Ok(notices)
+    let one = [(department.to_owned(), folder.to_owned())];
+    let told = write_starters(&one)?;
+    Ok(told.into_iter().flat_map(|(_, notices)| notices).collect())
 }
 
-/// The starter catalogue of a folder, and notices for people.
+/// Writes a starter `catalog.toml` into every department's folder without one, and completes those in
+/// which a table says only a part of what it must: what is written there stands. Returns by department
+/// what was written and what to look at, for people. Either all are written or none.
 ///
 /// # Errors
-/// As [`write_starter`].
-pub fn infer(folder: &Path, department: &str) -> Result<(Catalog, Vec<String>)> {
-    let mut notices = Vec::new();
-    let mut found = Vec::new();
-    for (path, format) in sources(folder)? {
-        let stem = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned());
-        let name = column_name(stem.as_deref().unwrap_or_default());
-        if !is_name(&name)
-            || found
-                .iter()
-                .any(|(table, _): &(Table, Source)| table.name == name)
-        {
+/// [`Code::NoUnit`] when nothing tells whose privacy the rows of a table concern, with the line to
+/// write; [`Code::BadSource`] or [`Code::SourceUnavailable`] naming file and column;
+/// [`Code::BadConfig`] when a file's name or header cannot be a table, or for a mistake in a catalogue.
+pub fn write_starters(
+    departments: &[(Department, PathBuf)],
+) -> Result<Vec<(Department, Vec<String>)>> {
+    let (mut drafts, mut complete) = (Vec::new(), Vec::new());
+    for (department, folder) in departments {
+        let at = |error: Error| error.at(department.as_str());
+        let given = match draft::existing(folder).map_err(at)? {
+            Existing::Complete => {
+                complete.push((department, folder));
+                continue;
+            }
+            Existing::Nothing => None,
+            Existing::Part(text, entries) => Some((text, entries)),
+        };
+        drafts.push(Draft::open(department, folder, given).map_err(at)?);
+    }
+    choose(&mut drafts, &complete);
+    let questions: Vec<String> = drafts.iter().flat_map(Draft::questions).collect();
+    if !questions.is_empty() {
+        return Err(Error::new(Code::NoUnit, questions.join("\n")));
+    }
+    let mut ready = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let department = draft.department.clone();
+        let at = |error: Error| error.at(department.as_str());
+        let (path, completes) = draft.path();
+        let (catalog, text, notices) = draft.finish().map_err(at)?;
+        // What is written must be what is read back.
+        let folder = path.parent().unwrap_or(&path);
+        let again = super::file::parse(&text, &path.display().to_string(), folder).map_err(at)?;
+        if again != catalog {
             return Err(Error::new(
-                Code::BadConfig,
-                format!(
-                    "{}: no table can be named `{name}`, or another file already is; rename the file",
-                    path.display()
-                ),
+                Code::Internal,
+                "a starter catalogue does not read back as it was written",
             ));
         }
-        let source = Source { path, format };
-        let profile = profile::profile(&source)?;
-        let place = format!("{department}.{name}");
-        notices.extend(
-            profile
-                .notices
-                .iter()
-                .map(|notice| format!("{place}: {notice}")),
-        );
-        let table = table(name, &profile);
-        notices.push(describe(&place, &table));
-        found.push((table, source));
+        let count = catalog.published.tables.len();
+        ready.push((department, path, completes, text, count, notices));
     }
-    if found.is_empty() {
-        return Err(Error::new(
-            Code::BadSource,
-            format!("{} holds no .csv or .parquet table", folder.display()),
-        ));
+    let mut told = Vec::with_capacity(ready.len());
+    for (department, path, completes, text, count, mut notices) in ready {
+        let written = match completes {
+            true => replace(&path, &text).map(|()| true),
+            false => write_new(&path, &text),
+        };
+        if written.map_err(|error| error.at(department.as_str()))? {
+            let done = if completes { "completed" } else { "wrote" };
+            notices.insert(
+                0,
+                format!(
+                    "{done} {}: {count} tables; check types, keys and units before real use",
+                    path.display()
+                ),
+            );
+        }
+        told.push((department, notices));
     }
-    found.sort_by(|(left, _), (right, _)| left.name.cmp(&right.name));
-    let (tables, sources) = found.into_iter().unzip();
-    let catalog = Catalog {
-        published: Published {
-            department: department.to_owned(),
-            tables,
-        },
-        sources,
-    };
-    Ok((catalog, notices))
+    Ok(told)
 }
 
-/// The tables of a folder: its files, and its sub-folders of files of one kind. Hidden names and
-/// other files are passed over.
-fn sources(folder: &Path) -> Result<Vec<(PathBuf, Format)>> {
-    let gone = |error: std::io::Error| {
-        Error::new(
-            Code::SourceUnavailable,
-            format!("{}: {}", folder.display(), error.kind()),
-        )
-    };
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(gone)? {
-        let path = entry.map_err(gone)?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && let Some(format) = format_of(&path) {
-            found.push((path, format));
+/// Looks for the unit of every table that has none: by names first, and where they do not tell, among
+/// the values of other tables, those of departments with whole catalogues too.
+fn choose(drafts: &mut [Draft], complete: &[(&Department, &PathBuf)]) {
+    for draft in &mut *drafts {
+        let named: Vec<_> = draft.seen().map(|seen| seen.by_name()).collect();
+        for (table, choice) in draft.tables.iter_mut().zip(named) {
+            table.choice = table.choice.take().or(choice);
         }
     }
-    found.sort_by(|(left, _), (right, _)| left.cmp(right));
-    Ok(found)
-}
-
-fn table(name: String, profile: &TableProfile) -> Table {
-    let columns: Vec<Column> = profile.columns.iter().map(column).collect();
-    let identifies = |at: &usize| *at == 0 || is_id_name(&columns[*at].name);
-    let key: Vec<String> = (0..columns.len())
-        .filter(identifies)
-        .find(|at| profile.columns[*at].is_unique(&columns[*at]))
-        .map(|at| columns[at].name.clone())
-        .into_iter()
-        .collect();
-    let unit = columns
+    let undecided = |draft: &Draft| draft.tables.iter().any(|table| table.choice.is_none());
+    if !drafts.iter().any(undecided) {
+        return;
+    }
+    let neighbours: Vec<Draft> = complete
         .iter()
-        .find(|column| is_person_column(column))
-        .map(|column| column.name.clone())
-        .or_else(|| key.first().cloned())
-        .or_else(|| {
-            let ids = columns.iter().find(|column| is_id_name(&column.name));
-            ids.map(|column| column.name.clone())
+        .filter_map(|(department, folder)| {
+            // What is wrong with it is told when it is loaded.
+            let catalog = super::file::load(folder).ok()?;
+            Some(Draft::of(department, catalog))
         })
-        .map_or(Unit::Row, Unit::Column);
-    Table {
-        name,
-        description: String::new(),
-        key,
-        unit,
-        max_rows: two_digits_up(profile.rows),
-        columns,
+        .collect();
+    let all: Vec<Seen<'_>> = drafts
+        .iter()
+        .chain(&neighbours)
+        .flat_map(Draft::seen)
+        .collect();
+    let mut found = Vec::new();
+    for (at, draft) in drafts.iter().enumerate() {
+        for (table, seen) in draft.seen().enumerate() {
+            if draft.tables[table].choice.is_none() {
+                found.push((at, table, seen.by_others(&all)));
+            }
+        }
+    }
+    for (at, table, choice) in found {
+        drafts[at].tables[table].choice = choice;
     }
 }
 
-fn is_id_name(name: &str) -> bool {
-    name == "id" || name.ends_with("_id")
-}
-
-fn is_person_column(column: &Column) -> bool {
-    column.canonical.contains(&Canonical::Id18)
-        || (PERSON_WORDS.iter().any(|word| column.name.contains(word))
-            && (is_id_name(&column.name) || column.name.contains("身份证")))
+/// Writes a file anew, whole or not at all.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_file_name(".catalog.toml.new");
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        Error::new(
+            Code::SourceUnavailable,
+            format!("cannot write {}: {}", path.display(), error.kind()),
+        )
+    })
 }
 
 fn column(profile: &ColumnProfile) -> Column {
@@ -250,26 +220,9 @@ fn two_digits_up(rows: u64) -> u64 {
     rows.div_ceil(unit).saturating_mul(unit).max(1)
 }
 
-/// One line about what was inferred.
-fn describe(place: &str, table: &Table) -> String {
-    let key = match &table.key[..] {
-        [] => "no key".to_owned(),
-        key => format!("key {}", key.join(", ")),
-    };
-    let unit = match &table.unit {
-        Unit::Column(column) => column.as_str(),
-        Unit::Row => "row",
-        Unit::None => "none",
-    };
-    format!(
-        "{place}: {key}, privacy unit {unit}, at most {} rows, {} columns",
-        table.max_rows,
-        table.columns.len()
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::diagnose::is_name;
     use super::*;
 
     #[test]

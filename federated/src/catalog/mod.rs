@@ -7,6 +7,8 @@
 pub(crate) mod diagnose;
 pub mod file;
 pub mod infer;
+pub(crate) mod names;
+mod render;
 
 use crate::schema::{Department, ScalarType};
 
@@ -77,6 +79,18 @@ pub enum Unit {
     Row,
     /// Public reference data: nobody's privacy.
     None,
+}
+
+impl Unit {
+    /// As `catalog.toml` writes it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Column(column) => column,
+            Self::Row => "row",
+            Self::None => "none",
+        }
+    }
 }
 
 /// A column, as published.

@@ -31,15 +31,7 @@ pub(super) struct Needed {
 /// A column with a rule of its own for a use does not take the table's.
 #[must_use]
 pub fn rules_for<'a>(policy: &'a Policy, table: &str, column: &str, what: &Use) -> Vec<&'a Rule> {
-    let named = |name: &str| -> Vec<&'a Rule> {
-        policy
-            .rules
-            .iter()
-            .filter(|rule| rule.table == table && rule.column == name && rule.permits == *what)
-            .collect()
-    };
-    let own = named(column);
-    if own.is_empty() { named("*") } else { own }
+    policy.rules_for(table, column, what)
 }
 
 /// Looks for a rule for every use. `sizes` says whether the plan shows padded sizes.

@@ -1,19 +1,21 @@
-//! `policy.toml`: reading it with every mistake explained, checking it against the catalogue, and
-//! writing a starter.
+//! `policy.toml`: reading it with every mistake explained, and writing a starter.
 //!
 //! The format is described in `docs/policy.md`. It must not know of plans or queries.
 
+use super::bounds::{min_rows_problem, weights_problem};
+use super::check::Place;
 use super::{
     AggregateFunction, Leakage, Level, Policy, Rule, Use, computing_problem, purpose_problem,
 };
-use crate::catalog::Published;
 use crate::catalog::diagnose::{File, hint, is_department_name};
-use crate::catalog::file::{quote, quote_list};
+use crate::catalog::file::{quote, quote_key, quote_list};
+use crate::catalog::{Published, Unit};
 use crate::error::{Code, Error, Result};
 use crate::schema::Department;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use toml::Spanned;
 
@@ -29,6 +31,7 @@ struct PolicyFile {
     department: Spanned<String>,
     #[serde(default)]
     computing: Vec<Spanned<Vec<String>>>,
+    min_rows: Option<Spanned<u64>>,
     #[serde(default)]
     tables: BTreeMap<Spanned<String>, TableEntry>,
 }
@@ -64,6 +67,7 @@ struct AllowEntry {
     purposes: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     case: bool,
+    weights: Option<Spanned<u32>>,
 }
 
 /// Reads `FOLDER/policy.toml`.
@@ -80,13 +84,60 @@ pub fn load(folder: &Path) -> Result<Policy> {
 /// # Errors
 /// As [`load`].
 pub fn load_file(path: &Path) -> Result<Policy> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    parse(&read(path)?, &path.display().to_string())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
         Error::new(
             Code::SourceUnavailable,
             format!("cannot read {}: {}", path.display(), error.kind()),
         )
-    })?;
-    parse(&text, &path.display().to_string())
+    })
+}
+
+/// Reads `FOLDER/policy.toml` and holds it against the catalogue beside it, as a gateway does when it
+/// starts.
+///
+/// # Errors
+/// As [`load`]; [`Code::BadConfig`] for what the catalogue does not have, and [`Code::NoUnit`] for a
+/// threshold on a table without a unit, with file, line and column.
+pub fn load_for(folder: &Path, published: &Published) -> Result<Policy> {
+    let (policy, mistakes) = load_with_mistakes(folder, published)?;
+    match mistakes.into_iter().next() {
+        Some(mistake) => Err(mistake),
+        None => Ok(policy),
+    }
+}
+
+/// As [`load_for`], with everything that does not go together with the catalogue.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_mistakes(folder: &Path, published: &Published) -> Result<(Policy, Vec<Error>)> {
+    let path = folder.join(FILE_NAME);
+    let (text, name) = (read(&path)?, path.display().to_string());
+    let (policy, places) = parse_with_places(&text, &name)?;
+    let file = File {
+        name: &name,
+        text: &text,
+    };
+    let mistakes = super::check::mistakes(&policy, published)
+        .into_iter()
+        .map(|mistake| {
+            let span = match mistake.place {
+                Place::Department => Some(places.department.clone()),
+                Place::Level(at) => places.levels.get(at).cloned(),
+                Place::Rule(at) => places.rules.get(at).cloned(),
+            };
+            let told = match span {
+                Some(span) => file.error(span, mistake.message),
+                None => file.error_nowhere(mistake.message),
+            };
+            Error::new(mistake.code, told.message)
+        })
+        .collect();
+    Ok((policy, mistakes))
 }
 
 /// Reads the text of a policy. `name` is how messages call it.
@@ -94,6 +145,17 @@ pub fn load_file(path: &Path) -> Result<Policy> {
 /// # Errors
 /// [`Code::BadConfig`] with file, line, column and a hint.
 pub fn parse(text: &str, name: &str) -> Result<Policy> {
+    parse_with_places(text, name).map(|(policy, _)| policy)
+}
+
+/// Where in the text of a file its parts stand, in the order of the policy's own lists.
+struct Places {
+    department: Range<usize>,
+    levels: Vec<Range<usize>>,
+    rules: Vec<Range<usize>>,
+}
+
+fn parse_with_places(text: &str, name: &str) -> Result<(Policy, Places)> {
     let file = File { name, text };
     let entry: PolicyFile = file.parse()?;
     if *entry.version.get_ref() != 1 {
@@ -113,15 +175,28 @@ pub fn parse(text: &str, name: &str) -> Result<Policy> {
     }
     let mut reader = Reader {
         file,
+        places: Places {
+            department: entry.department.span(),
+            levels: Vec::new(),
+            rules: Vec::new(),
+        },
         policy: Policy {
             department: entry.department.into_inner(),
             version: [0; 32],
             computing: Vec::with_capacity(entry.computing.len()),
             rules: Vec::new(),
             levels: Vec::new(),
+            min_rows: 0,
         },
         names: BTreeSet::new(),
     };
+    if let Some(min_rows) = entry.min_rows {
+        let rows = *min_rows.get_ref();
+        if let Some(problem) = min_rows_problem(rows) {
+            return Err(reader.file.error(min_rows.span(), problem));
+        }
+        reader.policy.min_rows = rows;
+    }
     for set in entry.computing {
         reader.computing_set(set)?;
     }
@@ -131,11 +206,12 @@ pub fn parse(text: &str, name: &str) -> Result<Policy> {
     let mut policy = reader.policy;
     policy.version = super::json::version(&policy);
     policy.validate()?;
-    Ok(policy)
+    Ok((policy, reader.places))
 }
 
 struct Reader<'a> {
     file: File<'a>,
+    places: Places,
     policy: Policy,
     names: BTreeSet<String>,
 }
@@ -198,6 +274,7 @@ impl Reader<'_> {
         self.policy
             .levels
             .push((table.to_owned(), column.to_owned(), level));
+        self.places.levels.push(entry.span());
         Ok(())
     }
 
@@ -206,12 +283,18 @@ impl Reader<'_> {
             let span = entry.k.span();
             for permits in self.uses(&entry)? {
                 let rule = self.rule(table, column, permits, &entry)?;
+                if let (Some(weights), Some(problem)) = (&entry.weights, weights_problem(&rule)) {
+                    return Err(self
+                        .file
+                        .error(weights.span(), format!("rule {}: {problem}", rule.name)));
+                }
                 if let Some(problem) = self.policy.rule_problem(&rule) {
                     return Err(self
                         .file
                         .error(span.clone(), format!("rule {}: {problem}", rule.name)));
                 }
                 self.policy.rules.push(rule);
+                self.places.rules.push(span.clone());
             }
         }
         Ok(())
@@ -353,53 +436,13 @@ impl Reader<'_> {
             recipients,
             purposes,
             case: entry.case,
+            weights: entry.weights.as_ref().map(|weights| *weights.get_ref()),
         })
     }
 }
 
-/// Checks that a policy speaks of the catalogue's own department, tables and columns.
-///
-/// # Errors
-/// [`Code::BadConfig`], naming what is unknown, with the nearest name that exists.
-pub fn check(policy: &Policy, published: &Published) -> Result<()> {
-    let wrong = |message: String| {
-        Err(Error::new(
-            Code::BadConfig,
-            format!("policy of {}: {message}", policy.department),
-        ))
-    };
-    if policy.department != published.department {
-        return wrong(format!(
-            "the catalogue beside it is of department `{}`",
-            published.department
-        ));
-    }
-    let named = policy
-        .levels
-        .iter()
-        .map(|(table, column, _)| (table, column))
-        .chain(policy.rules.iter().map(|rule| (&rule.table, &rule.column)));
-    for (table, column) in named {
-        let Some(found) = published.table(table) else {
-            let tables = published.tables.iter().map(|each| each.name.as_str());
-            return wrong(format!(
-                "[tables.{table}] is not in the catalogue; {}",
-                hint(table, tables)
-            ));
-        };
-        if column != "*" && found.column(column).is_none() {
-            let columns = found.columns.iter().map(|each| each.name.as_str());
-            return wrong(format!(
-                "[tables.{table}.columns.{column}] is not in the catalogue; {}",
-                hint(column, columns)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The text of a starter policy: every use of every column except raw output, k = 5, leakage
-/// `sizes`, for every recipient.
+/// The text of a starter policy: every use of every column except raw output, k = 5 (1 for
+/// public reference data), leakage `sizes`, for every recipient.
 #[must_use]
 pub fn starter(published: &Published, computing: &[[Department; 3]]) -> String {
     let mut out = String::new();
@@ -418,9 +461,20 @@ pub fn starter(published: &Published, computing: &[[Department; 3]]) -> String {
         sets.join(", ")
     );
     for table in &published.tables {
+        // Nobody is counted in public reference data.
+        let (level, k) = match table.unit {
+            Unit::None => ("L1", 1),
+            _ => ("L2", STARTER_K),
+        };
+        if k == 1 {
+            let _ = write!(
+                out,
+                "\n# Public reference data (unit = \"none\"): nobody's privacy."
+            );
+        }
         let _ = writeln!(
             out,
-            "\n[tables.{}]\nlevel = \"L2\"\nallow = [",
+            "\n[tables.{}]\nlevel = \"{level}\"\nallow = [",
             quote_key(&table.name)
         );
         for entry in [
@@ -431,22 +485,11 @@ pub fn starter(published: &Published, computing: &[[Department; 3]]) -> String {
             "use = \"having\"",
             "use = \"sort_key\"",
         ] {
-            let _ = writeln!(
-                out,
-                "  {{ {entry}, k = {STARTER_K}, leakage = \"sizes\" }},"
-            );
+            let _ = writeln!(out, "  {{ {entry}, k = {k}, leakage = \"sizes\" }},");
         }
         let _ = writeln!(out, "]");
     }
     out
-}
-
-fn quote_key(name: &str) -> String {
-    if name.is_ascii() {
-        name.to_owned()
-    } else {
-        quote(name)
-    }
 }
 
 /// Writes a starter `policy.toml` into the department's folder, unless there is one.
@@ -462,10 +505,23 @@ pub fn write_starter(
     let text = starter(published, computing);
     let path = folder.join(FILE_NAME);
     if crate::catalog::file::write_new(&path, &text)? {
-        Ok(vec![format!(
+        let mut told = vec![format!(
             "wrote {}: every use except raw output, k = {STARTER_K}, leakage sizes; read it before real use",
             path.display()
-        )])
+        )];
+        told.extend(
+            published
+                .tables
+                .iter()
+                .filter(|table| table.unit == Unit::None)
+                .map(|table| {
+                    format!(
+                        "{}.{}: public reference data by its unit, so k = 1 in the starter policy",
+                        published.department, table.name
+                    )
+                }),
+        );
+        Ok(told)
     } else {
         Ok(Vec::new())
     }

@@ -14,6 +14,8 @@ struct PolicyJson {
     computing: Vec<[Department; 3]>,
     levels: Vec<LevelJson>,
     rules: Vec<RuleJson>,
+    #[serde(default, skip_serializing_if = "zero")]
+    min_rows: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -39,6 +41,13 @@ struct RuleJson {
     purposes: Vec<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     case: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weights: Option<u32>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn zero(value: &u64) -> bool {
+    *value == 0
 }
 
 pub(super) fn render(policy: &Policy) -> String {
@@ -67,8 +76,10 @@ pub(super) fn render(policy: &Policy) -> String {
                 recipients: rule.recipients.clone(),
                 purposes: rule.purposes.clone(),
                 case: rule.case,
+                weights: rule.weights,
             })
             .collect(),
+        min_rows: policy.min_rows,
     };
     // cannot fail: plain structs of strings and numbers always serialise.
     serde_json::to_string(&form).unwrap_or_default()
@@ -92,6 +103,7 @@ pub(super) fn parse(text: &str) -> Result<Policy> {
         computing: form.computing,
         rules: Vec::with_capacity(form.rules.len()),
         levels: Vec::with_capacity(form.levels.len()),
+        min_rows: form.min_rows,
     };
     for entry in form.levels {
         let level = Level::from_name(&entry.level).map_err(wrong)?;
@@ -115,6 +127,7 @@ pub(super) fn parse(text: &str) -> Result<Policy> {
             recipients: rule.recipients,
             purposes: rule.purposes,
             case: rule.case,
+            weights: rule.weights,
         });
     }
     policy.version = version(&policy);

@@ -1,7 +1,11 @@
 //! A department's rules, per column and per use. Deny by default; unknown fields are errors.
 
+mod bounds;
+mod check;
 pub mod file;
 mod json;
+
+pub use bounds::{MAX_MIN_ROWS, MAX_WEIGHTS};
 
 use crate::error::{Code, Error, Result};
 use crate::schema::Department;
@@ -20,6 +24,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// Levels of columns: (table, column, level); the column `*` stands for those without their own.
     pub levels: Vec<(String, String, Level)>,
+    /// An input padded to fewer rows than this is not handed over. 0: no such floor.
+    pub min_rows: u64,
 }
 
 /// Classification of a column.
@@ -56,6 +62,9 @@ pub struct Rule {
     pub purposes: Vec<String>,
     /// Whether the analyst states the number of a case.
     pub case: bool,
+    /// At most how often one row of the table may count in a sum or count after joins repeat it; none
+    /// said: what the column's level says ([`Policy::weights`]).
+    pub weights: Option<u32>,
 }
 
 /// What an analyst says that an answer is for.
@@ -280,7 +289,7 @@ impl Policy {
         Ok(policy)
     }
 
-    /// A policy of these rules, with its version.
+    /// A policy of these rules, without a floor of rows, with its version.
     ///
     /// # Errors
     /// [`Code::BadConfig`], naming the rule that a level does not allow.
@@ -296,6 +305,7 @@ impl Policy {
             computing,
             rules,
             levels,
+            min_rows: 0,
         };
         policy.version = json::version(&policy);
         policy.validate()?;
@@ -315,6 +325,9 @@ impl Policy {
                 return wrong(problem);
             }
         }
+        if let Some(problem) = bounds::min_rows_problem(self.min_rows) {
+            return wrong(problem);
+        }
         for rule in &self.rules {
             if let Some(problem) = self.rule_problem(rule) {
                 return wrong(format!("rule {}: {problem}", rule.name));
@@ -331,17 +344,10 @@ impl Policy {
         if let Some(problem) = rule.purposes.iter().find_map(|of| purpose_problem(of)) {
             return Some(problem);
         }
-        // A rule for `*` reaches every column of its table, the most sensitive one too.
-        let level = if rule.column == "*" {
-            self.levels
-                .iter()
-                .filter(|(table, _, _)| *table == rule.table)
-                .map(|(_, _, level)| *level)
-                .max()
-                .unwrap_or(Level::L4)
-        } else {
-            self.level(&rule.table, &rule.column)
-        };
+        if let Some(problem) = bounds::weights_problem(rule) {
+            return Some(problem);
+        }
+        let level = self.rule_level(rule);
         if rule.k < level.k_floor() {
             return Some(format!(
                 "k = {} is below {}, the least that level {} allows",

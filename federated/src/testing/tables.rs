@@ -133,6 +133,7 @@ pub fn open_policy(
         recipients: vec![],
         purposes: Vec::new(),
         case: false,
+        weights: None,
     };
     Policy {
         department: department.to_owned(),
@@ -146,6 +147,7 @@ pub fn open_policy(
             .iter()
             .map(|table| ((*table).to_owned(), "*".to_owned(), Level::L1))
             .collect(),
+        min_rows: 0,
     }
 }
 

@@ -325,6 +325,7 @@ pub fn departments(
                     recipients: Vec::new(),
                     purposes: Vec::new(),
                     case: false,
+                    weights: None,
                 });
             }
             stored.push(TableData {

@@ -162,6 +162,7 @@ fn without_filter(sql: &str, department: &str) -> Result<(), veilgate_federated:
             recipients: Vec::new(),
             purposes: Vec::new(),
             case: false,
+            weights: None,
         };
         let key = filter("person_id");
         policy.rules.push(key);

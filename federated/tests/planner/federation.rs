@@ -91,6 +91,7 @@ pub(crate) fn rules(catalog: &Published, k: u32, leakage: Leakage) -> Vec<Rule> 
                 recipients: Vec::new(),
                 purposes: Vec::new(),
                 case: false,
+                weights: None,
             });
         }
     }
@@ -260,6 +261,7 @@ pub(crate) fn allow_output(
             recipients: Vec::new(),
             purposes: Vec::new(),
             case: false,
+            weights: None,
         });
         member.policy =
             Some(Policy::new(policy.department, policy.computing, rules, policy.levels).unwrap());

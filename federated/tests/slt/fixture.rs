@@ -252,6 +252,7 @@ pub(crate) fn departments(guarded: bool) -> Vec<Department> {
                     recipients: vec![],
                     purposes: Vec::new(),
                     case: false,
+                    weights: None,
                 });
             }
         }

@@ -77,6 +77,7 @@ fn world(given: Vec<Given>, leakage: Leakage) -> World {
                 recipients: vec![],
                 purposes: Vec::new(),
                 case: false,
+                weights: None,
             });
         }
         departments.push(Department {

@@ -334,6 +334,8 @@ fn starters_declare_what_files_hold() {
     let mut writer = parquet::arrow::ArrowWriter::try_new(file_at, batch.schema(), None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
+    let units = "tables.a.unit = \"row\"\ntables.b.unit = \"row\"\n";
+    std::fs::write(folder.path().join("catalog.toml"), units).unwrap();
     veilgate_federated::catalog::infer::write_starter(folder.path(), "tax").unwrap();
     let catalog = file::load(folder.path()).unwrap();
     let types: Vec<String> = catalog

@@ -109,7 +109,6 @@ fn check_data(
     mistakes: &mut Mistakes,
 ) {
     let catalog = catalog::file::load(folder).map_err(|error| mistakes.push(error.message));
-    let policy = policy::file::load(folder).map_err(|error| mistakes.push(error.message));
     if let Ok(catalog) = &catalog {
         let tables = &catalog.published.tables;
         let columns: usize = tables.iter().map(|table| table.columns.len()).sum();
@@ -132,17 +131,21 @@ fn check_data(
             }
         }
     }
-    let Ok(policy) = &policy else {
-        return;
+    // What does not go together with the catalogue is told beside what is wrong in itself.
+    let policy = match &catalog {
+        Ok(catalog) => policy::file::load_with_mistakes(folder, &catalog.published),
+        Err(()) => policy::file::load(folder).map(|policy| (policy, Vec::new())),
     };
+    let (policy, against) = match policy {
+        Ok(found) => found,
+        Err(error) => return mistakes.push(error.message),
+    };
+    for mistake in against {
+        mistakes.push(mistake.message);
+    }
     let file = folder.join(policy::file::FILE_NAME);
     let file = file.display();
     let _ = writeln!(report, "{file}: {} rule(s)", policy.rules.len());
-    if let Ok(catalog) = &catalog
-        && let Err(error) = policy::file::check(policy, &catalog.published)
-    {
-        mistakes.push(format!("{file}: {}", error.message));
-    }
     let Some(federation) = federation else {
         return;
     };
@@ -213,6 +216,35 @@ mod tests {
         ] {
             assert!(report.contains(part), "{part} in {report}");
         }
+    }
+
+    /// The policy of [`gateway`] asks for k = 5 of a table of which nobody is counted.
+    #[test]
+    fn a_threshold_without_a_unit_is_a_mistake_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = gateway(folder.path());
+        let path = dir.join("data/catalog.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(
+            &path,
+            text.replace("unit = \"person_id\"", "unit = \"none\""),
+        )
+        .unwrap();
+        let (_, mistakes) = check(&dir.join(GATEWAY_FILE), &[]);
+        let text = mistakes.to_string();
+        for part in [
+            "policy.toml, line 7, column 34: rule tax.income.person_id/join_key asks for k = 5",
+            "table tax.income has unit = \"none\"",
+            "write there unit = \"person_id\"",
+        ] {
+            assert!(text.contains(part), "{part} in:\n{text}");
+        }
+        let error = run(&dir.join(GATEWAY_FILE)).unwrap_err();
+        assert_eq!(error.blame().exit_code(), 64);
+        // A gateway that starts refuses in the same words.
+        let catalog = catalog::file::load(&dir.join("data")).unwrap();
+        let error = policy::file::load_for(&dir.join("data"), &catalog.published).unwrap_err();
+        assert_eq!((error.code, error.blame().exit_code()), (Code::NoUnit, 64));
     }
 
     #[test]

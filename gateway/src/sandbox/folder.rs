@@ -108,28 +108,32 @@ impl Folder {
         all
     }
 
-    /// Writes `catalog.toml` and `policy.toml` where they are missing; returns what to tell.
+    /// Writes `catalog.toml` and `policy.toml` where they are missing, and completes a `catalog.toml` that
+    /// says a part; returns what to tell.
     ///
     /// # Errors
-    /// Those of inferring a catalogue and of writing the files.
+    /// Those of inferring a catalogue, above all that a table's unit must be said, and of writing files.
     pub fn write_starters(&self) -> Result<Vec<String>> {
-        let mut told = Vec::new();
+        let folders: Vec<(Department, PathBuf)> = self
+            .owners
+            .iter()
+            .map(|owner| (owner.clone(), self.path.join(owner)))
+            .collect();
+        let mut by_owner: BTreeMap<Department, Vec<String>> =
+            catalog::infer::write_starters(&folders)?
+                .into_iter()
+                .collect();
         let sets = triples(&self.gateways());
-        for owner in &self.owners {
-            let folder = self.path.join(owner);
+        let mut told = Vec::new();
+        for (owner, folder) in folders {
             let at = |error: Error| error.at(owner.as_str());
-            let mut tell = |notices: Vec<String>| {
-                told.extend(
-                    notices
-                        .into_iter()
-                        .map(|notice| format!("{owner}: {notice}")),
-                );
-            };
-            tell(catalog::infer::write_starter(&folder, owner).map_err(at)?);
+            let mut notices = by_owner.remove(&owner).unwrap_or_default();
             if !folder.join(policy::file::FILE_NAME).exists() {
                 let published = catalog::file::load(&folder).map_err(at)?.published;
-                tell(policy::file::write_starter(&folder, &published, &sets).map_err(at)?);
+                let written = policy::file::write_starter(&folder, &published, &sets);
+                notices.extend(written.map_err(at)?);
             }
+            told.extend(notices.iter().map(|notice| format!("{owner}: {notice}")));
         }
         Ok(told)
     }
@@ -171,8 +175,7 @@ impl Folder {
             let folder = self.path.join(owner);
             let at = |error: Error| error.at(owner.as_str());
             let catalog = catalog::file::load(&folder).map_err(at)?;
-            let policy = policy::file::load(&folder).map_err(at)?;
-            policy::file::check(&policy, &catalog.published).map_err(at)?;
+            policy::file::load_for(&folder, &catalog.published).map_err(at)?;
         }
         Ok(())
     }

@@ -137,6 +137,9 @@ fn broken_files_are_named_without_their_values() {
     let good: String = (0..40).map(|i| format!("{i},{i}.50\n")).collect();
     std::fs::write(folder.path().join("north/people.csv"), csv(&good)).unwrap();
     std::fs::write(folder.path().join("south/payments.csv"), csv(&good)).unwrap();
+    // Numbers from 0 on could be those of the payments themselves.
+    let unit = "tables.payments.unit = \"id\"\n";
+    std::fs::write(folder.path().join("south/catalog.toml"), unit).unwrap();
     let dir = folder.path().to_str().unwrap();
     let sql = "SELECT COUNT(*) AS n, SUM(p.amount) AS s FROM north.people a \
                JOIN south.payments p ON a.id = p.id";

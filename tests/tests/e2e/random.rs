@@ -91,7 +91,8 @@ fn query(random: &mut StdRng) -> (String, String) {
         "SELECT {key} AS g, COUNT(*) AS n {}{condition} GROUP BY {key}{having}{order}{limit}",
         from("town.people", "shop.orders")
     );
-    let threshold = format!("COUNT(DISTINCT p.id) >= {K} AND COUNT(DISTINCT o.number) >= {K}");
+    // The unit of orders is who orders, not the order.
+    let threshold = format!("COUNT(DISTINCT p.id) >= {K} AND COUNT(DISTINCT o.id) >= {K}");
     let having = match having {
         "" => format!(" HAVING {threshold}"),
         more => format!("{more} AND {threshold}"),

@@ -2,7 +2,8 @@
 
 use super::column_name;
 use super::observe::{Shapes, is_valid_id};
-use crate::catalog::{Canonical, Column, Format, Source};
+use super::sample::Sample;
+use crate::catalog::{Canonical, Column, Format, Source, names};
 use crate::error::{Code, Error, Result};
 use crate::local::canonical::canonical_text;
 use crate::local::source_files;
@@ -31,6 +32,8 @@ pub(super) struct TableProfile {
 /// What was seen of a column.
 pub(super) struct ColumnProfile {
     pub(super) name: String,
+    /// Its name in the file, whose capitals tell words apart.
+    pub(super) header: String,
     /// The type that the file declares; none in a CSV file.
     declared: Option<ScalarType>,
     /// Whether a value is beyond what 64 bits with a sign hold.
@@ -38,19 +41,26 @@ pub(super) struct ColumnProfile {
     /// Whether the file declares a float, which becomes a decimal in fixed point.
     float: bool,
     shapes: Shapes,
-    values: u64,
+    pub(super) values: u64,
     pub(super) nulls: u64,
     pub(super) max_bytes: u64,
     valid_ids: u64,
     /// Of likely keys: hashes of values trimmed and in NFC, and of valid identifiers.
     hashes: Option<(Vec<u64>, Vec<u64>)>,
+    /// Its distinct values, to compare with those of other tables.
+    pub(super) sample: Sample,
+    /// Values with a digit in them.
+    with_digit: u64,
+    /// The least and the greatest, as long as all are whole numbers.
+    range: Option<(i64, i64)>,
 }
 
 impl ColumnProfile {
-    fn new(name: String, declared: Option<ScalarType>, float: bool, first: bool) -> Self {
-        let likely = first || super::is_id_name(&name);
+    fn new(header: &str, declared: Option<ScalarType>, float: bool, first: bool) -> Self {
+        let likely = first || names::is_id(header) || names::naming(header).is_some();
         Self {
-            name,
+            name: column_name(header),
+            header: header.to_owned(),
             declared,
             beyond_int64: false,
             float,
@@ -60,6 +70,9 @@ impl ColumnProfile {
             max_bytes: 0,
             valid_ids: 0,
             hashes: likely.then(Default::default),
+            sample: Sample::default(),
+            with_digit: 0,
+            range: None,
         }
     }
 
@@ -122,7 +135,8 @@ impl ColumnProfile {
     /// Whether there are values, none NULL in the file, and no two alike in canonical form.
     pub(super) fn is_unique(&self, column: &Column) -> bool {
         let Some((texts, ids)) = &self.hashes else {
-            return false;
+            let all = self.values > 0 && self.nulls == 0 && self.values == self.sample.distinct();
+            return all && self.sample.is_exact() && !column.canonical.contains(&Canonical::Id18);
         };
         let mut hashes = if column.canonical.contains(&Canonical::Id18) {
             ids.clone()
@@ -133,6 +147,49 @@ impl ColumnProfile {
         hashes.sort_unstable();
         hashes.dedup();
         self.values > 0 && self.nulls == 0 && hashes.len() == before
+    }
+
+    /// Whether it is whole numbers that hardly leave one out from 0 or 1 on, as rows are numbered.
+    pub(super) fn is_running(&self) -> bool {
+        self.range.is_some_and(|(least, greatest)| {
+            let span = u64::try_from(greatest).unwrap_or(0);
+            (0..=1).contains(&least) && span <= self.sample.distinct().saturating_mul(2)
+        })
+    }
+
+    /// The greatest value, of whole numbers from 0 on.
+    pub(super) fn greatest(&self) -> Option<u64> {
+        let (least, greatest) = self.range?;
+        u64::try_from(least).ok()?;
+        u64::try_from(greatest).ok()
+    }
+
+    /// Whether nearly all values have a digit, as identifiers have and words have not.
+    pub(super) fn has_digits(&self) -> bool {
+        self.values > 0 && self.with_digit * 10 >= self.values * 9
+    }
+
+    /// Whether nearly every value is another one.
+    pub(super) fn is_nearly_unique(&self) -> bool {
+        self.values > 0 && self.sample.distinct() * 10 >= self.values * 9
+    }
+
+    /// Rows with one value, on average.
+    pub(super) fn repeats(&self) -> u64 {
+        self.values / self.sample.distinct().max(1)
+    }
+
+    /// Takes a value of text or a whole number into account for comparing columns.
+    fn compare(&mut self, text: &str, upper: &str) {
+        self.with_digit += u64::from(text.bytes().any(|byte| byte.is_ascii_digit()));
+        self.sample.see(hash(upper.as_bytes()));
+    }
+
+    fn see_whole(&mut self, text: &str) {
+        if let Ok(value) = text.parse::<i64>() {
+            let (least, greatest) = self.range.unwrap_or((value, value));
+            self.range = Some((least.min(value), greatest.max(value)));
+        }
     }
 
     fn see_text(&mut self, array: &StringArray) {
@@ -151,6 +208,10 @@ impl ColumnProfile {
             };
             self.max_bytes = self.max_bytes.max(text.len() as u64);
             let valid = is_valid_id(text.as_bytes());
+            self.compare(&text, &text.to_uppercase());
+            if self.shapes.int {
+                self.see_whole(&text);
+            }
             self.valid_ids += u64::from(valid);
             if let Some((texts, ids)) = &mut self.hashes {
                 texts.push(hash(text.as_bytes()));
@@ -168,10 +229,19 @@ impl ColumnProfile {
         if let Some(values) = array.as_primitive_opt::<UInt64Type>() {
             self.beyond_int64 |= values.iter().flatten().any(|v| i64::try_from(v).is_err());
         }
-        if self.hashes.is_some() {
+        let compared = self.declared == Some(ScalarType::Int64);
+        if self.hashes.is_some() || compared {
             let options = CastOptions::default();
             let text = cast_with_options(array, &DataType::Utf8, &options).ok();
             let text = text.as_ref().and_then(|array| array.as_string_opt::<i32>());
+            for value in text
+                .iter()
+                .flat_map(|text| text.iter().flatten())
+                .filter(|_| compared)
+            {
+                self.compare(value, value);
+                self.see_whole(value);
+            }
             match (&mut self.hashes, text) {
                 (Some((texts, _)), Some(text)) => {
                     texts.extend(text.iter().flatten().map(|value| hash(value.as_bytes())));
@@ -250,10 +320,11 @@ fn open(path: &Path) -> Result<std::fs::File> {
     })
 }
 
-fn distinct_names(path: &Path, headers: impl Iterator<Item = String>) -> Result<Vec<String>> {
+/// The names of columns, all different.
+fn distinct_names(path: &Path, headers: &[String]) -> Result<Vec<String>> {
     let mut names: Vec<String> = Vec::new();
     for header in headers {
-        let name = column_name(&header);
+        let name = column_name(header);
         if names.contains(&name) {
             return Err(bad(path, &format!("has two columns that are named {name}")));
         }
@@ -267,12 +338,13 @@ fn csv(path: &Path, table: &mut TableProfile) -> Result<Vec<String>> {
     let (schema, _) = format
         .infer_schema(std::io::BufReader::new(open(path)?), Some(0))
         .map_err(|_| bad(path, "has no readable header line"))?;
-    let names = distinct_names(path, schema.fields().iter().map(|f| f.name().clone()))?;
+    let headers: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    let names = distinct_names(path, &headers)?;
     if table.columns.is_empty() {
-        table.columns = names
+        table.columns = headers
             .iter()
             .enumerate()
-            .map(|(at, name)| ColumnProfile::new(name.clone(), None, false, at == 0))
+            .map(|(at, header)| ColumnProfile::new(header, None, false, at == 0))
             .collect();
     }
     let fields: Vec<Field> = names
@@ -308,7 +380,8 @@ fn parquet(path: &Path, table: &mut TableProfile) -> Result<Vec<String>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(open(path)?, options)
         .map_err(|_| failed())?;
     let schema = Arc::clone(builder.schema());
-    let names = distinct_names(path, schema.fields().iter().map(|f| f.name().clone()))?;
+    let headers: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
+    let names = distinct_names(path, &headers)?;
     let kept: Vec<(usize, Declared)> = schema
         .fields()
         .iter()
@@ -334,7 +407,7 @@ fn parquet(path: &Path, table: &mut TableProfile) -> Result<Vec<String>> {
                     }
                     table
                         .columns
-                        .push(ColumnProfile::new(name.clone(), scalar, float, at == 0));
+                        .push(ColumnProfile::new(&headers[at], scalar, float, at == 0));
                 }
             }
         }

@@ -41,6 +41,7 @@ fn open(mut departments: Vec<Department>, leakage: Leakage) -> Vec<Department> {
                 recipients: vec![],
                 purposes: Vec::new(),
                 case: false,
+                weights: None,
             });
         }
     }
