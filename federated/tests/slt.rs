@@ -16,9 +16,9 @@ use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use veilgate_federated::plan::explain::explain;
 use veilgate_federated::plan::program::Relational;
 use veilgate_federated::plan::{JointPlan, Operator};
-use veilgate_federated::plan::explain::explain;
 use veilgate_federated::testing::Federation;
 use veilgate_federated::testing::tpch::clear;
 

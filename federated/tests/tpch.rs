@@ -7,9 +7,9 @@
 mod windows;
 
 use std::path::Path;
+use veilgate_federated::catalog::Unit;
 use veilgate_federated::plan::explain::explain;
 use veilgate_federated::plan::{decode, encode};
-use veilgate_federated::catalog::Unit;
 use veilgate_federated::planner::Strategy;
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::tpch::{self, Split, clear, lines};
@@ -142,7 +142,9 @@ fn what_becomes_of_every_query() {
         let sql = tpch::query(number, Split::Default).unwrap();
         let expected = lines(&clear(&tpch::plain_query(number).unwrap(), &tables).unwrap());
         if only.is_some() {
-            let planned = federation.plan(&sql, "bureau", Some(Strategy::Steps)).unwrap();
+            let planned = federation
+                .plan(&sql, "bureau", Some(Strategy::Steps))
+                .unwrap();
             println!("{}", explain(&planned, &[]));
         }
         #[allow(clippy::disallowed_methods)] // for people

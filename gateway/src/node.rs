@@ -126,6 +126,11 @@ impl Node {
             .ok_or_else(|| Error::new(Code::Internal, "this gateway has no data"))
     }
 
+    /// The fewest rows that an input of this gateway's may look like.
+    pub(crate) fn min_rows(&self) -> u64 {
+        self.data.as_ref().map_or(0, |data| data.policy.min_rows)
+    }
+
     /// What the flow check needs to know of this gateway.
     pub(crate) fn me<'a>(&'a self, home: &'a str, reason: Reason<'a>) -> Me<'a> {
         Me {

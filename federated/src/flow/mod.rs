@@ -30,7 +30,7 @@ pub use rules::row_output_denial;
 
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
-use crate::plan::{Engine, JointPlan, Operator, PartyIndex, Validated};
+use crate::plan::{Encoding, Engine, JointPlan, Operator, PartyIndex, PublicSize, Validated};
 use crate::policy::{Level, Policy, Reason};
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
@@ -243,13 +243,13 @@ fn examine(plan: &JointPlan, index: PartyIndex, me: &Me<'_>) -> Result<Examined>
         },
         &mut denials,
     )?;
+    denials.extend(floors(plan, index, me, policy));
     denials.extend(computing(plan, me, policy));
     Ok((granted.rules, denials))
 }
 
 /// Whether others learn the padded size of one of this department's inputs.
 fn needs_sizes(plan: &JointPlan, me: PartyIndex) -> bool {
-    use crate::plan::PublicSize;
     let mine = |fragment: usize| plan.fragments[fragment].owner == me;
     let bucket = plan
         .fragments
@@ -304,6 +304,51 @@ fn sensitive(
                 .to_owned(),
         });
     }
+}
+
+/// The fewest bits of a tag: two keys of one table that share a tag would count as one.
+const MIN_TAG_BITS: u32 = 64;
+
+/// Tags that are too short, and declared sizes below this department's own floor.
+fn floors(plan: &JointPlan, index: PartyIndex, me: &Me<'_>, policy: &Policy) -> Vec<Denial> {
+    let mut found = Vec::new();
+    let mut deny = |rule: String, asked: String, alternative: String| {
+        found.push(Denial {
+            department: me.department.to_owned(),
+            rule,
+            column: String::new(),
+            asked,
+            alternative,
+        });
+    };
+    for (position, fragment) in plan.fragments.iter().enumerate() {
+        if fragment.owner != index {
+            continue;
+        }
+        let short = fragment.columns.iter().find_map(|of| match of.encoding {
+            Encoding::KeyTag { bits, .. } | Encoding::UnitTag { bits } => {
+                (bits < MIN_TAG_BITS).then_some(bits)
+            }
+            _ => None,
+        });
+        if let Some(bits) = short {
+            deny(
+                "fragments: tags".to_owned(),
+                format!("tags of {bits} bits in fragment {position}"),
+                format!("the same with tags of at least {MIN_TAG_BITS} bits"),
+            );
+        }
+        if let PublicSize::Declared(rows) = fragment.size
+            && rows < policy.min_rows
+        {
+            deny(
+                format!("{}: min_rows", me.department),
+                format!("fragment {position} padded to {rows} rows"),
+                format!("the same padded to {} rows", policy.min_rows),
+            );
+        }
+    }
+    found
 }
 
 /// The three computing parties are a set that this department has signed.

@@ -16,7 +16,7 @@
 //! A program has no thresholds yet: a department whose rules ask for more than one unit refuses it.
 
 use super::uses::Asked;
-use super::{Examined, Me, computing, needs_sizes, rules, sensitive};
+use super::{Examined, Me, computing, floors, needs_sizes, rules, sensitive};
 use crate::catalog::Published;
 use crate::error::{Code, Denial, Error, Result};
 use crate::local::lineage::{ColumnName, Flow, NotAllowed, Through, fragment_steps, released_use};
@@ -233,6 +233,7 @@ pub(super) fn examine(
             &mut denials,
         )?;
     }
+    denials.extend(floors(plan, index, me, policy));
     denials.extend(computing(plan, me, policy));
     Ok((granted.rules, denials))
 }

@@ -75,7 +75,9 @@ impl Run<'_> {
         }
         progress("sizes", 0);
         let rows = |index: &FragmentIndex| fragments.get(index).map_or(0, |f| f.rows as u64);
-        let sizes = self.sizes(link, rows).blamed(&self.blame)?;
+        let sizes = self
+            .sizes(link, rows, inputs.min_rows)
+            .blamed(&self.blame)?;
         self.fits(&sizes, inputs.memory.as_ref())?;
         progress("keys", 0);
         let keys = keys::agree(self, link, seeds).blamed(&self.blame)?;
@@ -126,6 +128,7 @@ impl Run<'_> {
         &self,
         link: &mut dyn Link,
         rows: impl Fn(&FragmentIndex) -> u64,
+        min_rows: u64,
     ) -> std::result::Result<Vec<usize>, Failure> {
         let mut sizes = vec![];
         for (index, fragment) in self.plan.fragments.iter().enumerate() {
@@ -141,7 +144,8 @@ impl Run<'_> {
                 }
                 PublicSize::Declared(most) => most + headroom,
                 PublicSize::Bucket if fragment.owner == self.me => {
-                    let size = size::padded(rows(&index), headroom, fragment.size)?;
+                    let rows = rows(&index).max(min_rows);
+                    let size = size::padded(rows, headroom, fragment.size)?;
                     for other in self.others() {
                         link.send(participant(other), &step, &size.to_le_bytes())?;
                     }

@@ -58,6 +58,8 @@ pub struct Inputs {
     pub fragments: Vec<(FragmentIndex, EncodedFragment)>,
     /// The memory that this run may use here, and where shares wait beyond it; none: no limit.
     pub memory: Option<Memory>,
+    /// Inputs of mine are padded to as many rows at least, where their size is not declared.
+    pub min_rows: u64,
 }
 
 /// Signs what I state about my inputs, and checks what others state about theirs. Statements

@@ -410,9 +410,9 @@ fn nothing(ctx: &Context, form: &Encoding, rows: usize) -> Result<Cells> {
         other => {
             let width = match other {
                 Encoding::Codes(codes) => crate::plan::program::code_bits(codes.len()),
-                Encoding::KeyTag { bits, .. } | Encoding::UnitTag { bits } | Encoding::Bits(bits) => {
-                    *bits
-                }
+                Encoding::KeyTag { bits, .. }
+                | Encoding::UnitTag { bits }
+                | Encoding::Bits(bits) => *bits,
                 _ => return Err(internal("a form without a width")),
             };
             vec![Column::Bits(BitColumn::zeros(width as usize, rows))]

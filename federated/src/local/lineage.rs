@@ -15,13 +15,13 @@ mod types;
 mod units;
 mod windows;
 
+pub(crate) use dependencies::Dependencies;
 pub use expression::{Form, RowExpression};
 pub(crate) use failures::unusual_arguments;
 pub use fragment::{Derivation, FragmentLineage, fragment_lineage, parse_fragment};
 pub use released::{ReleasedUse, released_use};
 pub use steps::{ColumnName, Flow, Steps, Through, fragment_steps};
 pub use types::fragment_types;
-pub(crate) use dependencies::Dependencies;
 pub(crate) use units::{FragmentUnits, Who, fragment_units};
 
 use datafusion::sql::sqlparser::ast::{Statement, visit_relations};

@@ -14,11 +14,11 @@ mod windows;
 use super::{Comparator, Encoding, FragmentIndex, PartyIndex};
 use crate::schema::ScalarType;
 
+pub(crate) use conditions::{Definitions, atom, in_any_form, or_number};
+pub(crate) use guards::MAX_ATOMS;
 pub(crate) use types::{
     CHUNK_BYTES, MAX_BESIDE, MAX_PARTNERS, TEXT_CHUNK, Types, chunks, code_bits, scale,
 };
-pub(crate) use conditions::{Definitions, atom, in_any_form, or_number};
-pub(crate) use guards::MAX_ATOMS;
 
 /// A column of a program. The columns of the fragments come first, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

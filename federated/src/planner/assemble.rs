@@ -23,6 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Bits of a tag beyond twice the logarithm of the rows: two different keys of one query share a
 /// tag with probability below 2^-40.
 const TAG_MARGIN_BITS: u32 = 40;
+/// Owners refuse shorter ones.
+const MIN_TAG_BITS: u32 = 64;
 
 /// What is the same for every strategy.
 struct Context<'a> {
@@ -356,7 +358,7 @@ impl Context<'_> {
         // Buckets pad by less than a factor of two.
         let padded = rows.saturating_mul(2).max(2);
         let log = u64::BITS - (padded - 1).leading_zeros();
-        (TAG_MARGIN_BITS + 2 * log).min(128)
+        (TAG_MARGIN_BITS + 2 * log).clamp(MIN_TAG_BITS, 128)
     }
 
     fn join_operators(

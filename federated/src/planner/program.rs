@@ -8,9 +8,9 @@ use super::text::Query;
 use super::{Planned, Request};
 use crate::catalog::Unit;
 use crate::error::{Code, Error, Result};
-use crate::plan::program::Relational;
-use crate::plan::{JointPlan, Operator, Party, Release};
 use crate::flow;
+use crate::plan::program::Relational;
+use crate::plan::{JointPlan, Operator, Party, PublicSize, Release};
 use crate::policy::Leakage;
 use crate::schema::Department;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -47,12 +47,7 @@ pub(super) fn plan_program(request: &Request<'_>, query: &Query) -> Result<Plann
 }
 
 /// Plans with these thresholds.
-fn with(
-    request: &Request<'_>,
-    query: &Query,
-    typed: &Typed,
-    demands: &Demands,
-) -> Result<Planned> {
+fn with(request: &Request<'_>, query: &Query, typed: &Typed, demands: &Demands) -> Result<Planned> {
     let mut columns = Columns::default();
     let built = algebra::build(query, request.federation, &mut columns, &typed.plan)?;
     let rel = match algebra::guard(query, built.rel, demands, &mut columns)? {
@@ -101,9 +96,10 @@ fn expected(request: &Request<'_>, typed: &Typed) -> Result<Demands> {
                 missing = true;
                 return Ok(TreeNodeRecursion::Continue);
             };
-            let rules = policy.rules.iter().filter(|rule| {
-                rule.table == table.name && rule.receives(request.home)
-            });
+            let rules = policy
+                .rules
+                .iter()
+                .filter(|rule| rule.table == table.name && rule.receives(request.home));
             let levels = table
                 .columns
                 .iter()
@@ -180,6 +176,12 @@ fn assemble(
     for (department, mut fragment) in lowered.fragments {
         fragment.owner = rules::party(&names, &department)
             .ok_or_else(|| Error::new(Code::Internal, "a fragment of no party"))?;
+        // An owner's floor for sizes is a floor for what it declares, too.
+        if let PublicSize::Declared(rows) = &mut fragment.size {
+            let member = request.federation.member(&department);
+            let policy = member.and_then(|member| member.policy.as_ref());
+            *rows = (*rows).max(policy.map_or(0, |policy| policy.min_rows));
+        }
         fragments.push(fragment);
     }
     let mut operators: Vec<Operator> = (0..fragments.len())

@@ -53,7 +53,10 @@ pub(super) fn denied(
         }
         let error = Error::denied(Denial {
             department: (*department).to_owned(),
-            rule: format!("{department}.{table}.{}: no rule allows output", column.name),
+            rule: format!(
+                "{department}.{table}.{}: no rule allows output",
+                column.name
+            ),
             column: format!("{department}.{table}.{}", column.name),
             asked: format!("output of {}.{}", table, column.name),
             alternative: alternative(policy, table, column, request.home),

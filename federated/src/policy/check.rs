@@ -72,6 +72,12 @@ pub(super) fn mistakes(policy: &Policy, published: &Published) -> Vec<Mistake> {
             found.push(wrong(place, message));
         }
     }
+    let weighted = policy.rules.iter().position(|rule| rule.weights.is_some());
+    if let Some(at) = weighted {
+        let message = "`weights` is not counted by this version, so that a rule that says it would promise \
+                       too much: leave it out";
+        found.push(wrong(Place::Rule(at), message.to_owned()));
+    }
     found.extend(
         published
             .tables

@@ -274,6 +274,7 @@ impl Federation {
                             let inputs = Inputs {
                                 fragments,
                                 memory: memory.clone(),
+                                min_rows: 0,
                             };
                             let cancel = Arc::new(AtomicBool::new(false));
                             let progress = Arc::new(|_: &str, _: u64| {});

@@ -170,6 +170,7 @@ pub fn every_use(published: &Published, k: u32, leakage: Leakage) -> Policy {
                 column: "*".to_owned(),
                 permits,
                 k,
+                weights: None,
                 leakage,
                 recipients: vec![],
                 purposes: Vec::new(),

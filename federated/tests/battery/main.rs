@@ -5,7 +5,8 @@
 use arrow::array::RecordBatch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use veilgate_federated::catalog::infer::infer;
+use veilgate_federated::catalog::file::load;
+use veilgate_federated::catalog::infer::write_starters;
 use veilgate_federated::planner::Strategy;
 use veilgate_federated::policy::Leakage;
 use veilgate_federated::testing::{Federation, every_use};
@@ -41,7 +42,7 @@ fn queries(text: &str) -> Vec<(String, String)> {
 }
 
 fn federation(source: &Path, folder: &Path, k: u32) -> Federation {
-    let mut catalogs = Vec::new();
+    let mut folders = Vec::new();
     for entry in std::fs::read_dir(source).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -52,10 +53,12 @@ fn federation(source: &Path, folder: &Path, k: u32) -> Federation {
                 let file = file.unwrap();
                 std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
             }
-            let (catalog, _) = infer(&to, &name).unwrap();
-            catalogs.push(catalog);
+            folders.push((name, to));
         }
     }
+    folders.sort();
+    write_starters(&folders).unwrap();
+    let catalogs: Vec<_> = folders.iter().map(|(_, to)| load(to).unwrap()).collect();
     let policies = catalogs
         .iter()
         .map(|catalog| every_use(&catalog.published, k, Leakage::Sizes))

@@ -273,17 +273,25 @@ fn what_cannot_be_guarded_is_refused() {
         assert!(error.message.contains(words), "{sql}: {error}");
     }
     for sql in [
-        format!("SELECT SUM(CASE WHEN r.household_id = 7 THEN i.taxable_income ELSE 2 * i.taxable_income END) AS s FROM {from}"),
-        format!("SELECT MAX(CASE WHEN r.household_id = 7 THEN r.threshold ELSE 0.5 END) AS s FROM {from}"),
+        format!(
+            "SELECT SUM(CASE WHEN r.household_id = 7 THEN i.taxable_income ELSE 2 * i.taxable_income END) AS s FROM {from}"
+        ),
+        format!(
+            "SELECT MAX(CASE WHEN r.household_id = 7 THEN r.threshold ELSE 0.5 END) AS s FROM {from}"
+        ),
         "SELECT SUM(points * 1000000 + household_id) AS s FROM social.pension".to_owned(),
         "SELECT SUM(points * points * household_id * points) AS s FROM social.pension".to_owned(),
         "SELECT SUM(v) AS s FROM (SELECT points AS v FROM social.pension UNION ALL \
-         SELECT -points FROM social.pension WHERE household_id <> 7) t".to_owned(),
+         SELECT -points FROM social.pension WHERE household_id <> 7) t"
+            .to_owned(),
     ] {
         let refused = match planned(&federation, &sql, Some(Strategy::Steps)) {
             Ok(plan) => !refusals(&federation, &plan).is_empty(),
             Err(error) => {
-                assert!(matches!(error.code, Code::Unsupported | Code::PolicyDenied), "{sql}: {error}");
+                assert!(
+                    matches!(error.code, Code::Unsupported | Code::PolicyDenied),
+                    "{sql}: {error}"
+                );
                 true
             }
         };
@@ -299,7 +307,13 @@ fn a_key_of_another_owner_is_not_believed() {
                ON r.person_id = i.person_id GROUP BY r.district";
     let mut plan = steps(&federation, sql);
     let checked = each(program(&mut plan), |operator| {
-        matches!(operator, Relational::Join { left_most: Some(1), .. })
+        matches!(
+            operator,
+            Relational::Join {
+                left_most: Some(1),
+                ..
+            }
+        )
     });
     assert!(checked, "the left side is checked to repeat no key");
     // A flag of the program stands for what it says alone.

@@ -116,14 +116,14 @@ fn what_is_added_to_the_bytes_is_refused() {
     };
     for added in [
         [bytes.as_slice(), &[0xf8, 0x01, 0x01]].concat(),
-        [bytes.as_slice(), &[0x08, 0x01]].concat(),
+        [bytes.as_slice(), &[0x08, 0x02]].concat(),
         release_again,
     ] {
         assert_eq!(decode(&added).unwrap_err().code, Code::DigestMismatch);
     }
     let mut other_version = bytes.clone();
-    assert_eq!(other_version[..2], [0x08, 0x01]);
-    other_version[1] = 0x02;
+    assert_eq!(other_version[..2], [0x08, 0x02]);
+    other_version[1] = 0x01;
     assert_eq!(decode(&other_version).unwrap_err().code, Code::WrongVersion);
     let huge = vec![0_u8; (1 << 20) + 1];
     assert_eq!(decode(&huge).unwrap_err().code, Code::LimitExceeded);

@@ -178,6 +178,7 @@ async fn prepare(
 async fn fragments(node: Arc<Node>, plan: JointPlan, me: PartyIndex) -> Result<Inputs> {
     let mut inputs = Inputs {
         memory: Some(Memory::new(node.limits.memory_bytes as u64, &node.state)),
+        min_rows: node.min_rows(),
         ..Inputs::default()
     };
     for (index, fragment) in plan.fragments.iter().enumerate() {

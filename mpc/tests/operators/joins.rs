@@ -166,13 +166,7 @@ fn left_passes(kind: Kind, keys: &[u64], valid: &[bool]) -> [Result<(), Error>; 
 fn a_left_side_that_repeats_a_key_is_an_error_where_it_is_checked() {
     let ok = [Ok(()), Ok(())];
     let twice = [Err(Error::DuplicateKey), Err(Error::DuplicateKey)];
-    for kind in [
-        Kind::Inner,
-        Kind::Left,
-        Kind::Semi,
-        Kind::Anti,
-        Kind::NotIn,
-    ] {
+    for kind in [Kind::Inner, Kind::Left, Kind::Semi, Kind::Anti, Kind::NotIn] {
         let once: Vec<u64> = (3..60).collect();
         let valid = vec![true; once.len()];
         assert_eq!(left_passes(kind, &once, &valid), ok, "{kind:?}");

@@ -79,7 +79,10 @@ impl<'a> Follow<'a> {
             scan,
             over: Over::All,
         };
-        let known = self.counts.get(&rows).is_some_and(|list| list.contains(&all));
+        let known = self
+            .counts
+            .get(&rows)
+            .is_some_and(|list| list.contains(&all));
         known && matches!(who, Some(Standing::Many { counts, .. }) if counts.contains(&rows))
             || known && matches!(who, Some(Standing::Each(_)))
     }
@@ -130,7 +133,9 @@ impl<'a> Follow<'a> {
         let first = of.plan.fragments.len();
         let mut at = relation;
         loop {
-            let Some(operator) = at.checked_sub(first).and_then(|at| of.program.operators.get(at))
+            let Some(operator) = at
+                .checked_sub(first)
+                .and_then(|at| of.program.operators.get(at))
             else {
                 return match of.own.get(&at) {
                     Some(units) => Source::Fragment(at, units),
@@ -196,7 +201,8 @@ impl<'a> Follow<'a> {
         match source {
             Source::Others => Ok(Vec::new()),
             Source::Fragment(fragment, units) => {
-                let Some((_, _, column)) = self.of.own_column(variable).filter(|of| of.0 == *fragment)
+                let Some((_, _, column)) =
+                    self.of.own_column(variable).filter(|of| of.0 == *fragment)
                 else {
                     return Ok(Vec::new());
                 };
@@ -320,21 +326,23 @@ impl<'a> Follow<'a> {
         let mut patterns: Vec<Vec<(Condition, bool)>> = Vec::new();
         for atom in &guard.atoms {
             let counts = self.counts.get(atom).into_iter().flatten();
-            let own = counts.filter(|of| of.scan == scan).find_map(|of| match &of.over {
-                Over::All => None,
-                Over::Part(parts) => Some(
-                    parts
-                        .iter()
-                        .map(|(of, is)| (Condition::Of(of.clone()), *is))
-                        .collect(),
-                ),
-                Over::Local(parts) => Some(
-                    parts
-                        .iter()
-                        .map(|(of, is)| (Condition::Local(of.clone()), *is))
-                        .collect(),
-                ),
-            });
+            let own = counts
+                .filter(|of| of.scan == scan)
+                .find_map(|of| match &of.over {
+                    Over::All => None,
+                    Over::Part(parts) => Some(
+                        parts
+                            .iter()
+                            .map(|(of, is)| (Condition::Of(of.clone()), *is))
+                            .collect(),
+                    ),
+                    Over::Local(parts) => Some(
+                        parts
+                            .iter()
+                            .map(|(of, is)| (Condition::Local(of.clone()), *is))
+                            .collect(),
+                    ),
+                });
             match own {
                 Some(pattern) => patterns.push(pattern),
                 None => {
@@ -442,7 +450,11 @@ fn sum_of_products(
             if *data_type == ScalarType::Bool {
                 return Err("a truth value as a number");
             }
-            *digits += value.unsigned_abs().to_string().trim_start_matches('0').len();
+            *digits += value
+                .unsigned_abs()
+                .to_string()
+                .trim_start_matches('0')
+                .len();
             if *digits > MAX_DIGITS {
                 return Err("literals of more than six digits");
             }

@@ -3,8 +3,7 @@
 use super::{Scan, Thresholds, Unguarded};
 use crate::local::lineage::{Dependencies, Who};
 use crate::plan::program::{
-    Aggregate, AggregateKind, Definitions, Expression, JoinKind, Relational, Variable,
-    in_any_form,
+    Aggregate, AggregateKind, Definitions, Expression, JoinKind, Relational, Variable, in_any_form,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -139,9 +138,9 @@ impl<'a> Follow<'a> {
                     scan: (fragment, of.scan),
                     over: match of.over.is_empty() {
                         true => Over::All,
-                        false => Over::Local(
-                            of.over.iter().map(|(of, is)| (of.clone(), *is)).collect(),
-                        ),
+                        false => {
+                            Over::Local(of.over.iter().map(|(of, is)| (of.clone(), *is)).collect())
+                        }
                     },
                 })
                 .collect();
@@ -502,7 +501,8 @@ impl<'a> Follow<'a> {
                     Standing::Each(names) => {
                         let named = alone(&names);
                         let follows = self.closure(&names);
-                        let there = |place: &usize| own[*place].is_some_and(|of| follows.contains(&of));
+                        let there =
+                            |place: &usize| own[*place].is_some_and(|of| follows.contains(&of));
                         let more: Names = (0..columns.len())
                             .filter(there)
                             .map(|place| columns[place])
@@ -553,10 +553,12 @@ pub(super) fn literal(of: &Expression) -> (Expression, bool) {
 
 /// Rows of both, in every combination.
 fn both(left: Relation, right: Relation) -> Relation {
-    let unique = left
-        .unique
-        .iter()
-        .flat_map(|a| right.unique.iter().map(move |b| a.union(b).copied().collect()));
+    let unique = left.unique.iter().flat_map(|a| {
+        right
+            .unique
+            .iter()
+            .map(move |b| a.union(b).copied().collect())
+    });
     let mut made = Relation {
         who: left.who,
         unique: unique.collect(),

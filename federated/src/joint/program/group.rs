@@ -45,7 +45,9 @@ impl Runner<'_> {
         for (at, aggregate) in aggregates.iter().enumerate() {
             let here = step.at("aggregate", at);
             let when = match aggregate.argument {
-                _ if aggregate.when.is_some() => self.counted(ctx, &here, &rows, aggregate, &mut push)?,
+                _ if aggregate.when.is_some() => {
+                    self.counted(ctx, &here, &rows, aggregate, &mut push)?
+                }
                 None => None,
                 Some(variable) => match present.get(&variable) {
                     Some(known) => *known,

@@ -47,7 +47,11 @@ pub(super) fn guards(plan: &JointPlan, program: &Program) -> Vec<(String, String
         };
         rows |= !keeps_rows;
         numbers |= *keeps_rows;
-        let lead = if *keeps_rows { "the result" } else { "each group" };
+        let lead = if *keeps_rows {
+            "the result"
+        } else {
+            "each group"
+        };
         for unit in units {
             let owner = names.parties.get(unit.owner).map_or("", String::as_str);
             all.push((
@@ -113,7 +117,11 @@ impl Names {
             }
         }
         Self {
-            parties: plan.parties.iter().map(|of| of.department.clone()).collect(),
+            parties: plan
+                .parties
+                .iter()
+                .map(|of| of.department.clone())
+                .collect(),
             fragments: plan.fragments.len(),
             columns,
         }

@@ -60,7 +60,10 @@ impl<'a> Definitions<'a> {
     }
 
     fn holds(&self, expression: &Expression, into: &mut Vec<Expression>) -> Result<()> {
-        let nullable = self.types.expression(self.relation, expression, 0)?.nullable;
+        let nullable = self
+            .types
+            .expression(self.relation, expression, 0)?
+            .nullable;
         if !nullable {
             return Ok(());
         }
@@ -150,12 +153,13 @@ fn truth(value: i128) -> Expression {
 
 /// The truth value of one atom: those conditions hold whose bit is set in the pattern, the others do not.
 pub(crate) fn atom(conditions: &[Expression], pattern: usize) -> Expression {
-    let parts = conditions.iter().enumerate().map(|(at, condition)| {
-        match pattern >> at & 1 {
+    let parts = conditions
+        .iter()
+        .enumerate()
+        .map(|(at, condition)| match pattern >> at & 1 {
             1 => condition.clone(),
             _ => not(condition.clone()),
-        }
-    });
+        });
     Expression::All(parts.collect())
 }
 

@@ -183,11 +183,7 @@ impl<'a> Eager<'a> {
     }
 
     /// None where units would be counted twice.
-    fn group(
-        mut self,
-        keys: Vec<ColumnId>,
-        aggregates: Vec<Aggregate>,
-    ) -> Result<Option<Rel>> {
+    fn group(mut self, keys: Vec<ColumnId>, aggregates: Vec<Aggregate>) -> Result<Option<Rel>> {
         let units = |of: &Aggregate| matches!(of.function, Function::Units(_));
         self.guarded = aggregates.iter().any(units);
         // Arguments over columns of the sides alone.
@@ -325,9 +321,7 @@ impl<'a> Eager<'a> {
             Function::Units(tally) => match self.side(&used(&argument)) {
                 Some(side) if tally != Tally::Distinct => Plan::Units(tally, argument, side),
                 // A tag that no two rows of the side share.
-                Some(side)
-                    if self.counts && self.sides[side].rel.unique_on(&used(&argument)) =>
-                {
+                Some(side) if self.counts && self.sides[side].rel.unique_on(&used(&argument)) => {
                     Plan::Units(tally, argument, side)
                 }
                 _ => Plan::Whole(argument),

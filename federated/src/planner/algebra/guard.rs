@@ -132,7 +132,10 @@ impl Guards<'_> {
                     return Ok((rel, standing));
                 }
                 match outermost || keys.is_empty() {
-                    true => Ok((self.guarded(input, keys, aggregates, &standing)?, Vec::new())),
+                    true => Ok((
+                        self.guarded(input, keys, aggregates, &standing)?,
+                        Vec::new(),
+                    )),
                     false => self.inner(input, keys, aggregates, &standing),
                 }
             }
@@ -227,8 +230,8 @@ impl Guards<'_> {
         let (mut aggregates, after) = self.parts(aggregates)?;
         let values: Vec<ColumnId> = aggregates.iter().map(|of| of.id).collect();
         let mut input = input;
-        let local = input.owner().is_some()
-            && !aggregates.iter().any(|of| of.function.only_joint());
+        let local =
+            input.owner().is_some() && !aggregates.iter().any(|of| of.function.only_joint());
         let atoms = Atoms::of(&aggregates, self.columns)?;
         if atoms.conditions.len() > conditions::MAX_CONDITIONS {
             let of = &standing[0];

@@ -4,9 +4,9 @@ use super::relation::{Follow, Relation};
 use super::{Attribute, Result};
 use crate::local::lineage::NotAllowed;
 use crate::local::lineage::steps::unaliased;
+use datafusion::common::Column;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::Column;
 use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use std::collections::BTreeSet;
@@ -85,9 +85,7 @@ impl Follow<'_> {
     /// Whether an expanded expression can be NULL.
     pub(super) fn nullable(&self, expr: &Expr) -> bool {
         match expr {
-            Expr::Column(column) => {
-                attribute(column).is_none_or(|of| self.null.contains(&of))
-            }
+            Expr::Column(column) => attribute(column).is_none_or(|of| self.null.contains(&of)),
             Expr::Literal(value, _) => value.is_null(),
             Expr::IsNull(_)
             | Expr::IsNotNull(_)
@@ -231,7 +229,11 @@ fn sum_of_products(
                 Expr::BinaryExpr(BinaryExpr { op, .. }) if !arithmetic(*op)
             ) || matches!(
                 cast.expr.as_ref(),
-                Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::Not(_) | Expr::Like(_) | Expr::InList(_)
+                Expr::IsNull(_)
+                    | Expr::IsNotNull(_)
+                    | Expr::Not(_)
+                    | Expr::Like(_)
+                    | Expr::InList(_)
             );
             if from_truth {
                 return Err("a truth value as a number");
@@ -254,7 +256,10 @@ fn sum_of_products(
             sum_of_products(&call.args[0], digits, most)?
         }
         Expr::ScalarFunction(call)
-            if !matches!(call.func.name(), "coalesce" | "nullif" | "starts_with" | "strpos") =>
+            if !matches!(
+                call.func.name(),
+                "coalesce" | "nullif" | "starts_with" | "strpos"
+            ) =>
         {
             1
         }

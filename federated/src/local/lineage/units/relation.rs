@@ -9,9 +9,7 @@ use crate::local::lineage::steps::unaliased;
 use arrow::datatypes::DataType;
 use datafusion::common::{Column, DFSchemaRef, JoinType};
 use datafusion::logical_expr::expr::AggregateFunction as Call;
-use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Join, LogicalPlan, Operator, TableScan,
-};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, Operator, TableScan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A relation of the plan.
@@ -118,7 +116,11 @@ impl<'a> Follow<'a> {
                     .collect::<Result<Vec<_>>>()?;
                 self.union(inputs, plan.schema().clone())
             }
-            _ => return Err(NotAllowed::new("an operator through which units cannot be followed")),
+            _ => {
+                return Err(NotAllowed::new(
+                    "an operator through which units cannot be followed",
+                ));
+            }
         };
         made.schema = plan.schema().clone();
         Ok(made)
@@ -128,9 +130,8 @@ impl<'a> Follow<'a> {
     fn union(&mut self, inputs: Vec<Relation>, schema: DFSchemaRef) -> Relation {
         let columns: Vec<Attribute> = schema.fields().iter().map(|_| self.fresh()).collect();
         self.null.extend(&columns);
-        let nothing = |attribute: &Attribute| {
-            matches!(self.computed.get(attribute), Some(of) if is_null(of))
-        };
+        let nothing =
+            |attribute: &Attribute| matches!(self.computed.get(attribute), Some(of) if is_null(of));
         let mut who = BTreeMap::new();
         for (at, input) in inputs.iter().enumerate() {
             for (scan, of) in &input.who {
@@ -334,7 +335,11 @@ impl<'a> Follow<'a> {
                 return Ok(made);
             }
             JoinType::Inner | JoinType::Left | JoinType::Full => {}
-            _ => return Err(NotAllowed::new("a join through which units cannot be followed")),
+            _ => {
+                return Err(NotAllowed::new(
+                    "a join through which units cannot be followed",
+                ));
+            }
         }
         let one_right = self.known.reaches(&rights, &right.unique);
         let one_left = self.known.reaches(&lefts, &left.unique);
@@ -461,7 +466,14 @@ impl<'a> Follow<'a> {
         if function != "count" {
             self.null.insert(attribute);
         }
-        self.units(attribute, function, call.params.distinct, &argument, input, &set);
+        self.units(
+            attribute,
+            function,
+            call.params.distinct,
+            &argument,
+            input,
+            &set,
+        );
         // The same value in all rows of a group names what it names.
         if matches!(function, "min" | "max")
             && let Some(plain) = self.plain(&argument)

@@ -58,12 +58,14 @@ impl Atoms {
 
     /// The column in the rows of one atom, NULL in others.
     pub(super) fn only(&self, pattern: usize, column: ColumnId) -> Expr {
-        let parts = self.conditions.iter().enumerate().map(|(at, condition)| {
-            match pattern >> at & 1 {
-                1 => condition.clone(),
-                _ => Expr::Not(Box::new(condition.clone())),
-            }
-        });
+        let parts =
+            self.conditions
+                .iter()
+                .enumerate()
+                .map(|(at, condition)| match pattern >> at & 1 {
+                    1 => condition.clone(),
+                    _ => Expr::Not(Box::new(condition.clone())),
+                });
         let whole = parts.reduce(|a, b| {
             Expr::BinaryExpr(BinaryExpr::new(Box::new(a), Operator::And, Box::new(b)))
         });
@@ -138,9 +140,7 @@ pub(in crate::planner::algebra) fn holds(
     }
     match expr {
         Expr::Alias(alias) => holds(&alias.expr, columns, into),
-        Expr::Cast(Cast { expr: inner, .. }) | Expr::Negative(inner) => {
-            holds(inner, columns, into)
-        }
+        Expr::Cast(Cast { expr: inner, .. }) | Expr::Negative(inner) => holds(inner, columns, into),
         Expr::BinaryExpr(BinaryExpr {
             left,
             op: Operator::Plus | Operator::Minus | Operator::Multiply,

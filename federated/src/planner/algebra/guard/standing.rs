@@ -153,7 +153,10 @@ impl Guards<'_> {
             let at = at.ok_or_else(|| {
                 Error::new(
                     Code::BadConfig,
-                    format!("the privacy unit of {department}.{} is no column", table.name),
+                    format!(
+                        "the privacy unit of {department}.{} is no column",
+                        table.name
+                    ),
                 )
             })?;
             tag = Some(match columns.iter().find(|(known, _)| *known == at) {
@@ -331,8 +334,7 @@ pub(super) fn once(rel: &Rel, id: ColumnId) -> bool {
             let input = block.inputs.iter().find(|input| input.has(&one));
             input.is_some_and(|input| {
                 let own: BTreeSet<ColumnId> = input.columns().into_iter().collect();
-                once(input, id)
-                    && (block.inputs.len() == 1 || block.others_determined(&own, input))
+                once(input, id) && (block.inputs.len() == 1 || block.others_determined(&own, input))
             })
         }
         Rel::Join {
@@ -352,17 +354,15 @@ pub(super) fn once(rel: &Rel, id: ColumnId) -> bool {
                 }
             }
         },
-        Rel::Union { inputs, columns } => columns.iter().position(|of| *of == id).is_some_and(|at| {
-            inputs
-                .iter()
-                .all(|(input, of)| {
+        Rel::Union { inputs, columns } => {
+            columns.iter().position(|of| *of == id).is_some_and(|at| {
+                inputs.iter().all(|(input, of)| {
                     of.get(at)
                         .is_some_and(|id| *id == ColumnId::NOTHING || once(input, *id))
                 })
-        }),
-        Rel::Sort { input, .. } | Rel::Window { input, .. } => {
-            !input.has(&one) || once(input, id)
+            })
         }
+        Rel::Sort { input, .. } | Rel::Window { input, .. } => !input.has(&one) || once(input, id),
         // What is made here is in each row once.
         Rel::Scan { .. } | Rel::Group { .. } | Rel::Guard { .. } | Rel::Fragment { .. } => true,
     }
@@ -383,7 +383,11 @@ pub(super) fn of_unit(rel: &Rel, tag: ColumnId) -> BTreeSet<ColumnId> {
             if let (Some((input, of, id)), None) = (own.next(), own.next()) {
                 let follows = of_unit(input, id);
                 let pairs = columns.iter().zip(of);
-                known.extend(pairs.filter(|(_, of)| follows.contains(of)).map(|(id, _)| *id));
+                known.extend(
+                    pairs
+                        .filter(|(_, of)| follows.contains(of))
+                        .map(|(id, _)| *id),
+                );
             }
         }
         other => {
@@ -406,4 +410,3 @@ impl Columns {
         }
     }
 }
-

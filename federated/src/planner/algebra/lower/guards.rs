@@ -81,7 +81,12 @@ impl Lower<'_> {
 
     /// Whether the owner of a unit's tag knows that no two rows have the same values of these columns: by
     /// its own catalogue, and by what joins check of others.
-    pub(super) fn owner_knows(&self, rel: &Rel, tag: ColumnId, columns: &BTreeSet<ColumnId>) -> bool {
+    pub(super) fn owner_knows(
+        &self,
+        rel: &Rel,
+        tag: ColumnId,
+        columns: &BTreeSet<ColumnId>,
+    ) -> bool {
         let mut owner = None;
         self.owner_of(rel, tag, &mut owner);
         match self.believed(rel.clone(), owner) {
@@ -163,7 +168,12 @@ fn counted(program: Program, fragments: &[Fragment], of: &Pending) -> Result<Pro
         return Err(missing());
     };
     let below = Definitions::of(&program, &types, fragments.len(), *input);
-    let above = Definitions::of(&program, &types, fragments.len(), fragments.len() + of.guard - 1);
+    let above = Definitions::of(
+        &program,
+        &types,
+        fragments.len(),
+        fragments.len() + of.guard - 1,
+    );
     // The conditions of every guarded column, through what is computed of aggregates.
     let mut conditions: Vec<Expression> = Vec::new();
     let mut own: Vec<Vec<usize>> = Vec::new();
@@ -347,7 +357,9 @@ fn over(own: &[usize], conditions: usize) -> Vec<u32> {
 
 /// A count in the rows where a flag is set, NULL in others.
 fn only_there(count: Variable, flag: Variable, types: &program::Types) -> Expression {
-    let data_type = types.value(count).map_or(ScalarType::Int64, |of| of.data_type);
+    let data_type = types
+        .value(count)
+        .map_or(ScalarType::Int64, |of| of.data_type);
     Expression::Case {
         when: vec![(Expression::Column(flag), Expression::Column(count))],
         otherwise: Box::new(Expression::Null(data_type)),
