@@ -274,6 +274,22 @@ fn members_of_a_union_count_each_for_itself() {
 }
 
 #[test]
+fn members_of_one_space_count_together() {
+    let mut oracle = world(2, 2);
+    oracle.together(&["civil.p", "north.p"]);
+    let sql = "SELECT city, COUNT(*) FROM (SELECT id, city FROM civil.p UNION ALL \
+               SELECT id, city FROM north.p) AS u GROUP BY city";
+    let expected = ["a 5", "c 2", "d 2"];
+    let of = check_in(&oracle, sql, &["a 5", "b 1", "c 2", "d 2"], &expected);
+    // The first of `a` is known to both.
+    assert_eq!(behind(&of, "a"), [4]);
+    let sql = "SELECT COUNT(*) FROM tax.rates r WHERE NOT EXISTS (SELECT 1 FROM \
+               (SELECT city FROM civil.p UNION ALL SELECT city FROM north.p) AS u WHERE u.city = r.code)";
+    let of = check_in(&oracle, sql, &["0"], &["NULL"]);
+    assert_eq!(behind(&of, ""), [0]);
+}
+
+#[test]
 fn one_result_for_all_stays() {
     let sql = "SELECT COUNT(*), SUM(id) FROM civil.p WHERE city = 'b'";
     check(sql, &["1 4"], &["NULL NULL"]);

@@ -15,3 +15,18 @@ mod comparing;
 mod hand;
 mod oracle;
 mod tables;
+
+/// What random tables and queries are made by.
+#[allow(dead_code)] // as far as joint runs need them
+#[path = "../differential"]
+mod differential {
+    #[path = "oracle.rs"]
+    pub mod counting;
+    pub mod data;
+    pub mod programs;
+    pub mod query;
+    pub mod windows;
+}
+mod random;
+
+use differential::{data, programs, query};

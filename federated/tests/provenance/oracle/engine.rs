@@ -29,6 +29,8 @@ pub struct Table {
     pub rows: RecordBatch,
     pub unit: Unit,
     pub k: u32,
+    /// Tables of one space have the same units.
+    pub space: Option<usize>,
 }
 
 pub struct Engine {

@@ -36,8 +36,10 @@ pub struct Evaluator<'a> {
     pub engine: &'a Engine,
     pub withhold: bool,
     pub scans: Vec<Scan>,
-    /// Whether an outermost group has judged a scan.
+    /// Whether an outermost group has judged a scan, or another scan counts for it.
     pub judged: Vec<bool>,
+    /// Whether another scan counts for it.
+    merged: Vec<bool>,
     pub groups: Vec<GroupVerdict>,
     pub nodes: usize,
     /// Rows depend on cells, so that withholding one can bring or take others.
@@ -54,6 +56,7 @@ impl<'a> Evaluator<'a> {
             withhold,
             scans: vec![],
             judged: vec![],
+            merged: vec![],
             groups: vec![],
             nodes: 0,
             loose: false,
@@ -189,6 +192,7 @@ impl<'a> Evaluator<'a> {
                 k: table.k,
             });
             self.judged.push(false);
+            self.merged.push(false);
             for (row, unit) in units.into_iter().enumerate() {
                 if let Some(unit) = unit {
                     people[row] = Rc::new(People::of(number, self.unit(vec![unit])));
@@ -301,8 +305,16 @@ impl<'a> Evaluator<'a> {
 
     fn union(&mut self, step: &Union, place: Place) -> Result<Relation, Failure> {
         let mut parts = vec![];
+        let mut first: Option<Vec<usize>> = None;
         for input in &step.inputs {
-            parts.push(self.step(input, place)?);
+            let start = self.scans.len();
+            let mut part = self.step(input, place)?;
+            let own = self.scans_since(start);
+            match &first {
+                None => first = Some(own),
+                Some(first) => self.merge(first, &own, &mut part),
+            }
+            parts.push(part);
         }
         let mut columns = vec![];
         for (at, field) in step.schema.fields().iter().enumerate() {
@@ -314,6 +326,35 @@ impl<'a> Evaluator<'a> {
             columns,
             people: parts.iter().flat_map(|part| part.people.clone()).collect(),
         })
+    }
+
+    /// The scans of a part of the query that count for themselves.
+    pub fn scans_since(&self, start: usize) -> Vec<usize> {
+        let since = start..self.scans.len();
+        since.filter(|scan| !self.merged[*scan]).collect()
+    }
+
+    /// Counts the people of one table together with those of another, if they are the same.
+    fn merge(&mut self, first: &[usize], own: &[usize], part: &mut Relation) {
+        let ([to], [from]) = (first, own) else { return };
+        let tables = &self.engine.tables;
+        let space = |scan: usize| tables.get(&self.scans[scan].table).and_then(|t| t.space);
+        if space(*to).is_none() || space(*to) != space(*from) {
+            return;
+        }
+        self.scans[*to].k = self.scans[*to].k.max(self.scans[*from].k);
+        self.merged[*from] = true;
+        self.judged[*from] = true;
+        for people in &mut part.people {
+            *people = Rc::new(people.moved(*from, *to));
+        }
+        let frames = part
+            .columns
+            .iter_mut()
+            .filter_map(|column| column.frames.as_mut());
+        for people in frames.flatten() {
+            *people = Rc::new(people.moved(*from, *to));
+        }
     }
 
     /// Rows in no group: each is a release of its own.

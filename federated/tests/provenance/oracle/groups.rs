@@ -67,7 +67,7 @@ impl Evaluator<'_> {
             scalar: false,
         };
         let input = self.step(&step.input, below)?;
-        let scans: Vec<usize> = (first..self.scans.len()).collect();
+        let scans = self.scans_since(first);
         if let Some(expr) = step
             .group_expr
             .iter()

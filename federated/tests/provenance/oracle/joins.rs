@@ -71,6 +71,7 @@ impl Evaluator<'_> {
         let first = self.scans.len();
         let of_left = if asked(join.join_type) { inside } else { place };
         let left = self.step(&join.left, of_left)?;
+        let left_scans = self.scans_since(first);
         let middle = self.scans.len();
         let of_right = if asks(join.join_type) { inside } else { place };
         let right = self.step(&join.right, of_right)?;
@@ -80,8 +81,8 @@ impl Evaluator<'_> {
             right_keys: right.keys(self.engine, &on_right)?,
             left,
             right,
-            left_scans: (first..middle).collect(),
-            right_scans: (middle..self.scans.len()).collect(),
+            left_scans,
+            right_scans: self.scans_since(middle),
             pairs: vec![],
         };
         sides.pairs = equal(&sides, join.null_equality)?;

@@ -34,9 +34,15 @@ pub struct Oracle {
 impl Oracle {
     /// Tables by `department.table`, each with its privacy unit and its k.
     pub fn new(tables: Vec<(String, RecordBatch, Unit, u32)>) -> Self {
-        let tables = tables
-            .into_iter()
-            .map(|(name, rows, unit, k)| (name, Table { rows, unit, k }));
+        let tables = tables.into_iter().map(|(name, rows, unit, k)| {
+            let table = Table {
+                rows,
+                unit,
+                k,
+                space: None,
+            };
+            (name, table)
+        });
         let engine = Engine::new(tables.collect());
         Self {
             engine: engine.expect("tables that the engine takes"),
@@ -46,6 +52,21 @@ impl Oracle {
     /// A federated table: a name for the rows of its members.
     pub fn declare(&mut self, name: &str, members: &[&str]) -> Result<(), String> {
         self.engine.declare(name, members)
+    }
+
+    /// Declares that the units of these tables are the same people: where a UNION ALL brings one of each
+    /// together, they are counted together, each person once, up to the greatest k. Without it each member
+    /// counts for itself.
+    pub fn together(&mut self, members: &[&str]) {
+        let tables = self.engine.tables.values();
+        let space = tables
+            .filter_map(|table| table.space)
+            .max()
+            .map_or(0, |space| space + 1);
+        for member in members {
+            let table = self.engine.tables.get_mut(*member);
+            table.expect("a table of the oracle").space = Some(space);
+        }
     }
 
     /// The answer in the clear, and what of it may be shown.

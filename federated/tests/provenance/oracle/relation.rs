@@ -30,6 +30,15 @@ impl People {
         self.0.get(&scan).map_or(0, BTreeSet::len)
     }
 
+    /// The units of one scan as those of another.
+    pub fn moved(&self, from: usize, to: usize) -> Self {
+        let mut moved = self.clone();
+        if let Some(units) = moved.0.remove(&from) {
+            moved.0.entry(to).or_default().extend(units);
+        }
+        moved
+    }
+
     /// Everybody behind any of these.
     pub fn all<'a>(of: impl IntoIterator<Item = &'a Rc<Self>>) -> Self {
         let mut all = Self::default();

@@ -45,7 +45,7 @@ impl Evaluator<'_> {
                 values: self.window_values(&call, data_type, &input)?,
                 origin: match over_groups {
                     true => Origin::Mixed,
-                    false => Origin::Plain,
+                    false => Origin::Strict,
                 },
                 branches: None,
                 frames: self.frames(&call, &input)?,
