@@ -58,6 +58,16 @@ fn more_is_shown() {
     assert!(matches!(verdict(sql, &got), Verdict::Shows(_)));
     let got = batch(vec![nullable("s", &[Some(110)])]);
     assert_eq!(verdict(sql, &got), Verdict::Stricter { rows: 1, cells: 0 });
+    // By an expression of the key.
+    let sql = "SELECT upper(city) AS c, SUM(x) AS s FROM civil.p GROUP BY city";
+    for got in [
+        cities(&["B"], &[Some(40)]),
+        cities(&["A", "C"], &[Some(30), Some(110)]),
+    ] {
+        assert!(matches!(verdict(sql, &got), Verdict::Shows(_)));
+    }
+    let got = cities(&["C"], &[Some(110)]);
+    assert_eq!(verdict(sql, &got), Verdict::Stricter { rows: 1, cells: 0 });
     // A part of an expression.
     let sql = "SELECT city, COALESCE(SUM(x), -1) AS s FROM civil.p GROUP BY city";
     let got = cities(&["a", "c"], &[Some(30), Some(110)]);
@@ -115,6 +125,32 @@ fn limits_leave_some_undecided_but_no_leak() {
     let got = |names: &[&str]| batch(vec![texts("city", names)]);
     assert_eq!(verdict(sql, &got(&["a"])), Verdict::Undecided);
     assert!(matches!(verdict(sql, &got(&["b", "c"])), Verdict::Shows(_)));
+}
+
+#[test]
+fn groups_beside_public_rows_may_be_missing() {
+    let sql = "SELECT r.code, g.city, g.n FROM tax.rates r LEFT JOIN \
+               (SELECT city, COUNT(*) AS n FROM civil.p GROUP BY city) AS g ON g.city = r.code";
+    let got = |city: &[Option<&str>], counts: &[Option<i64>]| {
+        let cities = arrow::array::StringArray::from(city.to_vec());
+        let field = arrow::datatypes::Field::new("city", arrow::datatypes::DataType::Utf8, true);
+        batch(vec![
+            texts("code", &["a", "b"]),
+            (field, std::sync::Arc::new(cities)),
+            nullable("n", counts),
+        ])
+    };
+    let (a, b) = (Some("a"), Some("b"));
+    assert_eq!(
+        verdict(sql, &got(&[a, None], &[Some(3), None])),
+        Verdict::Equal
+    );
+    assert_eq!(
+        verdict(sql, &got(&[None, None], &[None, None])),
+        Verdict::Undecided
+    );
+    let shows = verdict(sql, &got(&[a, b], &[Some(3), Some(1)]));
+    assert!(matches!(shows, Verdict::Shows(_)), "{shows:?}");
 }
 
 #[test]
