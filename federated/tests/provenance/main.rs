@@ -15,6 +15,7 @@ mod comparing;
 mod hand;
 mod oracle;
 mod tables;
+mod tpch;
 
 /// What random tables and queries are made by.
 #[allow(dead_code)] // as far as joint runs need them

@@ -115,11 +115,11 @@ impl Engine {
                 .execute_and_check(frame.into_unoptimized_plan(), &options, |_, _| {});
         let list: Vec<Arc<dyn rules::OptimizerRule + Send + Sync>> = vec![
             Arc::new(rules::rewrite_set_comparison::RewriteSetComparison::new()),
+            Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
             Arc::new(rules::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
             Arc::new(rules::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
             Arc::new(rules::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
             Arc::new(rules::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
-            Arc::new(rules::eliminate_cross_join::EliminateCrossJoin::new()),
             Arc::new(rules::optimize_projections::OptimizeProjections::new()),
         ];
         let context = rules::OptimizerContext::new_with_config_options(Arc::new(options));
