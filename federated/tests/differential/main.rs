@@ -18,6 +18,7 @@
 mod canary;
 mod data;
 mod faults;
+mod judge;
 mod oracle;
 mod programs;
 mod query;

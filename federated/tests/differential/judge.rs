@@ -1,8 +1,8 @@
 //! Runs random queries jointly and in the clear, and compares the answers.
 
-use super::{Maker, Query};
 use crate::data::{Dice, RandomTable, Shape};
 use crate::oracle::{Oracle, rows};
+use crate::programs::{Maker, Query};
 use crate::{Tally, conclude, departments_of, setting};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Float64Type};
@@ -90,11 +90,7 @@ fn case(
         true => divided(&mut dice, tables),
         false => (tables.clone(), tables),
     };
-    let query = make(&mut Maker {
-        dice: &mut dice,
-        tables: &tables,
-        next: 0,
-    });
+    let query = make(&mut Maker::new(&mut dice, &tables));
     let leakage = *dice.pick(&[Leakage::Sizes, Leakage::None]);
     let folder = tempfile::tempdir().unwrap();
     let departments = open(departments_of(&mut dice, &held, true, leakage), leakage);
@@ -220,10 +216,10 @@ fn rounded(batch: &RecordBatch) -> RecordBatch {
 }
 
 /// Makes a query.
-pub type Make = fn(&mut Maker<'_>) -> Query;
+type Make = fn(&mut Maker<'_>) -> Query;
 
 /// Random cases of such queries, over a federated table or not; the seeds of those that differ are printed.
-pub fn judge(cases: u64, horizontal: bool, make: Make) {
+fn judge(cases: u64, horizontal: bool, make: Make) {
     let first = setting("VEILGATE_SEED", 1);
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2)
@@ -247,4 +243,30 @@ pub fn judge(cases: u64, horizontal: bool, make: Make) {
     if cases >= 500 {
         assert!(judged * 2 > cases, "only {judged} of {cases} were answered");
     }
+}
+
+#[test]
+fn answers_of_several_steps_equal_clear_answers() {
+    judge(setting("VEILGATE_CASES", 1500), false, |maker| {
+        maker.query()
+    });
+}
+
+#[test]
+fn answers_over_a_federated_table_equal_clear_answers() {
+    judge(setting("VEILGATE_CASES", 600), true, |maker| maker.query());
+}
+
+#[test]
+fn windows_equal_clear_windows() {
+    judge(setting("VEILGATE_CASES", 500), false, |maker| {
+        maker.windows()
+    });
+}
+
+#[test]
+fn medians_and_percentiles_equal_clear_ones() {
+    judge(setting("VEILGATE_CASES", 500), false, |maker| {
+        maker.middles()
+    });
 }
