@@ -13,6 +13,7 @@
 
 mod comparing;
 mod hand;
+mod joint;
 mod oracle;
 mod tables;
 mod tpch;
