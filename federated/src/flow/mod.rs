@@ -25,7 +25,7 @@ pub mod rules;
 mod standing;
 mod uses;
 
-pub(crate) use program::thresholds;
+pub(crate) use program::{thresholds, unguarded};
 pub use rules::row_output_denial;
 
 use crate::catalog::Published;

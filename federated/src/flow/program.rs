@@ -195,6 +195,47 @@ pub(crate) fn thresholds(
     ))
 }
 
+/// What a department's check would say of a plan's guards, as far as a planner can know; none where it would
+/// permit them.
+///
+/// # Errors
+/// As [`super::check`], refusals by policy aside.
+pub(crate) fn unguarded(
+    plan: &JointPlan,
+    index: PartyIndex,
+    home: &str,
+    catalog: &Published,
+    policy: &Policy,
+) -> Result<Option<Denial>> {
+    let Some(Operator::Program(program)) = plan.operators.last() else {
+        return Ok(None);
+    };
+    let needed = thresholds(plan, index, home, catalog, policy)?;
+    let needed = needed.into_iter().map(|(table, k)| {
+        let rule = String::new();
+        (table, rules::Needed { k, rule })
+    });
+    let me = Me {
+        department: &policy.department,
+        catalog: Some(catalog),
+        policy: Some(policy),
+        engine: &plan.engine,
+        home,
+        reason: crate::policy::Reason::default(),
+    };
+    let mut denials = Vec::new();
+    super::standing::check(
+        plan,
+        program,
+        index,
+        &me,
+        catalog,
+        &needed.collect(),
+        &mut denials,
+    )?;
+    Ok(denials.into_iter().next())
+}
+
 /// Examines a plan that is a program.
 pub(super) fn examine(
     plan: &JointPlan,

@@ -43,7 +43,31 @@ pub(super) fn plan_program(request: &Request<'_>, query: &Query) -> Result<Plann
         demands = due;
         planned = with(request, query, &typed, &demands)?;
     }
+    guarded(request, query, &planned.plan)?;
     Ok(planned)
+}
+
+/// Refuses what no owner would let pass: it is the planner that has no guard for it.
+fn guarded(request: &Request<'_>, query: &Query, plan: &JointPlan) -> Result<()> {
+    for (index, party) in plan.parties.iter().enumerate() {
+        let member = request.federation.member(&party.department);
+        let Some((catalog, policy)) =
+            member.and_then(|of| Some((of.catalog.as_ref()?, of.policy.as_ref()?)))
+        else {
+            continue;
+        };
+        let found = flow::unguarded(plan, index, request.home, catalog, policy)?;
+        if let Some(denial) = found {
+            return Err(query.unsupported(
+                &format!(
+                    "{}, where rules ask for a threshold. What would run: {}",
+                    denial.asked, denial.alternative
+                ),
+                &[],
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Plans with these thresholds.
@@ -84,7 +108,6 @@ fn with(request: &Request<'_>, query: &Query, typed: &Typed, demands: &Demands) 
 /// A guess at the thresholds before uses are known: the largest of each table's rules and levels.
 fn expected(request: &Request<'_>, typed: &Typed) -> Result<Demands> {
     let mut demands = Demands::new();
-    let mut missing = false;
     let _ = typed.plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             let department = scan.table_name.schema().unwrap_or_default();
@@ -93,7 +116,6 @@ fn expected(request: &Request<'_>, typed: &Typed) -> Result<Demands> {
                 let table = member.catalog.as_ref()?.table(scan.table_name.table())?;
                 Some((member.policy.as_ref()?, table))
             }) else {
-                missing = true;
                 return Ok(TreeNodeRecursion::Continue);
             };
             let rules = policy

@@ -110,7 +110,12 @@ fn run(seed: u64) -> Result<String, String> {
                 Code::Unsupported | Code::NotUnique | Code::LimitExceeded => {
                     Ok(format!("refused: {}", error.code.name()))
                 }
-                Code::PolicyDenied => Ok(format!("denied: {}", error.message)),
+                Code::PolicyDenied => {
+                    if std::env::var_os("VEILGATE_DENIED").is_some() {
+                        println!("{}", about(error.message.clone()));
+                    }
+                    Ok(format!("denied: {}", error.message))
+                }
                 Code::Overflow => Ok("overflow".to_owned()),
                 _ => Err(about(error.to_string())),
             };

@@ -11,6 +11,7 @@
     clippy::cast_possible_wrap
 )]
 
+mod analysts;
 mod comparing;
 mod hand;
 mod joint;

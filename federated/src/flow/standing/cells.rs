@@ -24,6 +24,10 @@ enum Source<'a> {
     Others,
 }
 
+/// A number that is seen behind a guard: the conditions of the rows that it is over, and the atoms by which
+/// the guard withholds it.
+type Number = (Vec<(Condition, bool)>, Vec<u32>);
+
 /// Conditions of a number, in the words of where it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
@@ -83,8 +87,12 @@ impl<'a> Follow<'a> {
             .counts
             .get(&rows)
             .is_some_and(|list| list.contains(&all));
-        known && matches!(who, Some(Standing::Many { counts, .. }) if counts.contains(&rows))
-            || known && matches!(who, Some(Standing::Each(_)))
+        known
+            && match who {
+                Some(Standing::Each(_)) => true,
+                Some(Standing::Many { counts, .. }) => counts.contains(&rows),
+                Some(Standing::Unknown) | None => false,
+            }
     }
 
     /// Every number that is seen behind a guard, with the conditions of the rows that it is over and the
@@ -95,7 +103,7 @@ impl<'a> Follow<'a> {
         input: usize,
         cells: &[GuardedCell],
         keeps_rows: bool,
-    ) -> Result<Vec<(Vec<(Condition, bool)>, Vec<u32>)>, String> {
+    ) -> Result<Vec<Number>, String> {
         let first = self.of.plan.fragments.len();
         let (program, types) = (self.of.program, self.of.types);
         let above = Definitions::of(program, types, first, input);
@@ -306,12 +314,7 @@ impl<'a> Follow<'a> {
 
     /// Whether the atoms of a guard are all there are of the numbers behind it, and each number is withheld
     /// by its own.
-    fn atoms(
-        &mut self,
-        scan: Scan,
-        guard: &UnitGuard,
-        values: &[(Vec<(Condition, bool)>, Vec<u32>)],
-    ) {
+    fn atoms(&mut self, scan: Scan, guard: &UnitGuard, values: &[Number]) {
         let conditional = values.iter().any(|(conditions, _)| !conditions.is_empty());
         if !conditional {
             return;

@@ -104,11 +104,25 @@ impl<'a> Follow<'a> {
             let standing = match who {
                 Who::Each(_) => {
                     let named = (0..count).filter(|column| units.names_unit(*scan, *column));
-                    Standing::Each(
-                        named
-                            .map(|column| self.of.variable(fragment, column))
-                            .collect(),
-                    )
+                    let named: Names = named
+                        .map(|column| self.of.variable(fragment, column))
+                        .collect();
+                    let ones = (0..count).filter(|column| {
+                        let counts = units.counts(*column);
+                        counts
+                            .iter()
+                            .any(|of| of.scan == *scan && of.over.is_empty())
+                    });
+                    match named.is_empty() {
+                        false => Standing::Each(named),
+                        true => Standing::Many {
+                            counts: ones
+                                .map(|column| self.of.variable(fragment, column))
+                                .collect(),
+                            rows: BTreeSet::from([row]),
+                            disjoint: units.is_once(*scan),
+                        },
+                    }
                 }
                 Who::Many { disjoint, .. } => {
                     let all = |column: &usize| {
@@ -355,6 +369,9 @@ impl<'a> Follow<'a> {
                         false => Standing::Each(named),
                     }
                 }
+                Standing::Each(tags) if self.one_of(*scan, tags, aggregates).is_some() => {
+                    Standing::Each(self.one_of(*scan, tags, aggregates).unwrap_or_default())
+                }
                 Standing::Each(tags) => self.many(*scan, aggregates, &set, {
                     let mut own = self.closure(tags);
                     for (tag, more) in &self.of_units {
@@ -377,6 +394,22 @@ impl<'a> Follow<'a> {
             unique: vec![set],
             names,
         }
+    }
+
+    /// The columns that are one of the units behind a group, where these are not counted: as many units are at
+    /// least different as these are.
+    fn one_of(&self, scan: Scan, tags: &Names, aggregates: &[Aggregate]) -> Option<Names> {
+        let counted = aggregates.iter().any(|of| {
+            let counts = self.counts.get(&of.variable).into_iter().flatten();
+            counts.into_iter().any(|of| of.scan == scan)
+        });
+        let named: Names = aggregates
+            .iter()
+            .filter(|of| of.function == AggregateKind::Any)
+            .filter(|of| of.argument.is_some_and(|of| tags.contains(&of)))
+            .map(|of| of.variable)
+            .collect();
+        (!counted && !named.is_empty()).then_some(named)
     }
 
     /// Groups of rows of several units.

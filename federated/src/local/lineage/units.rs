@@ -76,6 +76,7 @@ pub(crate) fn fragment_units(sql: &str, catalog: &Published) -> Result<FragmentU
     let plan = analysed(sql, &catalog.tables)?;
     let mut follow = Follow::new(catalog);
     let made = follow.plan(&plan)?;
+    follow.ones(&made);
     Ok(FragmentUnits {
         tables: follow.tables,
         who: made.who,
@@ -127,10 +128,14 @@ impl FragmentUnits {
         }
     }
 
-    /// Whether the unit that a row is of follows from these columns.
-    pub(crate) fn determines_unit(&self, scan: usize, columns: &BTreeSet<usize>) -> bool {
-        let known = self.known.closure(&self.attributes(columns));
-        matches!(self.who.get(&scan), Some(Who::Each(tags)) if !tags.is_disjoint(&known))
+    /// Whether each row is of another unit of the scan.
+    pub(crate) fn is_once(&self, scan: usize) -> bool {
+        match self.who.get(&scan) {
+            Some(Who::Each(tags)) => tags
+                .iter()
+                .any(|tag| self.known.reaches(&BTreeSet::from([*tag]), &self.unique)),
+            _ => false,
+        }
     }
 
     /// The numbers of units that a column is.

@@ -24,6 +24,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// and table.
 pub(in crate::planner) type Demands = BTreeMap<(String, String), u32>;
 
+/// Columns computed above a relation.
+type Computed = Vec<(ColumnId, Expr)>;
+
 /// Who stands behind the rows of a relation, of one scan.
 #[derive(Debug, Clone)]
 struct Standing {
@@ -96,14 +99,13 @@ impl Guards<'_> {
             || (String::new(), 1),
             |scan| (format!("{}.{}", scan.department, scan.table), scan.k),
         );
-        let error = self.query.unsupported(
+        self.query.unsupported(
             &format!(
                 "{what}: the rules of {name} ask for at least {k} privacy units behind what is released. \
                  What would run: {instead}"
             ),
             &[],
-        );
-        error
+        )
     }
 
     fn single_rows(&self, of: &Standing) -> Error {
@@ -307,10 +309,7 @@ impl Guards<'_> {
 
     /// Aggregates whose values are released as they are: averages as sums and counts, counts of what can be
     /// NULL and sums of what is zero elsewhere as sums over the rows that have a value.
-    fn parts(
-        &mut self,
-        aggregates: Vec<Aggregate>,
-    ) -> Result<(Vec<Aggregate>, Vec<(ColumnId, Expr)>)> {
+    fn parts(&mut self, aggregates: Vec<Aggregate>) -> Result<(Vec<Aggregate>, Computed)> {
         let mut list: Vec<Aggregate> = Vec::new();
         let mut after = Vec::new();
         for aggregate in aggregates {

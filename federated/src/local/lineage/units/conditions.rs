@@ -276,6 +276,11 @@ fn sum_of_products(
     }
 }
 
+/// Whether an expression is the number one.
+pub(super) fn is_one(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Int64(Some(1)), _))
+}
+
 fn is_none_or_one(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(value, _) => {

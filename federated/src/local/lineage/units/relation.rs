@@ -1,6 +1,6 @@
 //! The walk over a fragment's plan.
 
-use super::conditions::{Condition, attributes, is_null, parts};
+use super::conditions::{Condition, attributes, is_null, is_one, parts};
 use super::{Attribute, Counted, Result, Who};
 use crate::catalog::{Published, Unit};
 use crate::local::lineage::NotAllowed;
@@ -266,6 +266,24 @@ impl<'a> Follow<'a> {
         Ok(attribute)
     }
 
+    /// A column that is one in every row counts the unit that the row is of.
+    pub(super) fn ones(&mut self, relation: &Relation) {
+        for attribute in &relation.columns {
+            if !self.computed.get(attribute).is_some_and(is_one) {
+                continue;
+            }
+            for (scan, who) in &relation.who {
+                if matches!(who, Who::Each(tags) if tags.iter().any(|tag| !self.null.contains(tag)))
+                {
+                    self.counted.entry(*attribute).or_default().push(Counted {
+                        scan: *scan,
+                        over: super::Pattern::new(),
+                    });
+                }
+            }
+        }
+    }
+
     fn filter(&mut self, predicate: &Expr, input: Relation) -> Result<Relation> {
         let mut made = input;
         let mut rest = vec![predicate];
@@ -414,10 +432,51 @@ impl<'a> Follow<'a> {
             };
             calls.push(self.aggregate(call, &input, &keys)?);
         }
+        let of_one: BTreeMap<usize, BTreeSet<Attribute>> = self.of_one(group, &input, &calls);
         let mut made = self.grouped(input, keys.clone())?;
+        for (scan, named) in of_one {
+            let counted = calls.iter().any(|call| {
+                let counts = self.counted.get(call).into_iter().flatten();
+                counts.into_iter().any(|of| of.scan == scan)
+            });
+            if let Some(who @ Who::Many { .. }) = made.who.get_mut(&scan)
+                && !counted
+            {
+                *who = Who::Each(named);
+            }
+        }
         self.known.add(keys, calls.iter().copied());
         made.columns.extend(calls);
         Ok(made)
+    }
+
+    /// For each scan the aggregates that are one of the units behind a group: as many are at least different
+    /// as these are.
+    fn of_one(
+        &self,
+        group: &Aggregate,
+        input: &Relation,
+        calls: &[Attribute],
+    ) -> BTreeMap<usize, BTreeSet<Attribute>> {
+        let mut made: BTreeMap<usize, BTreeSet<Attribute>> = BTreeMap::new();
+        for (expr, call) in group.aggr_expr.iter().zip(calls) {
+            let Expr::AggregateFunction(of) = unaliased(expr) else {
+                continue;
+            };
+            let plain = match of.params.args.as_slice() {
+                [argument] if matches!(of.func.name(), "min" | "max") => {
+                    let expanded = self.expanded(argument, input);
+                    expanded.ok().and_then(|of| self.plain(&of))
+                }
+                _ => None,
+            };
+            for (scan, who) in &input.who {
+                if matches!((who, plain), (Who::Each(tags), Some(of)) if tags.contains(&of)) {
+                    made.entry(*scan).or_default().insert(*call);
+                }
+            }
+        }
+        made
     }
 
     /// The groups of a relation by attributes.
@@ -490,7 +549,12 @@ impl<'a> Follow<'a> {
             computed.is_some_and(|(id, _)| known.contains(id))
                 || attributes(condition).is_subset(&known)
         };
-        if conditions.iter().any(|condition| !apart(condition)) {
+        // A group of one unit is of that unit, whichever of its rows a number is over.
+        let of_one = input
+            .who
+            .values()
+            .all(|who| matches!(who, Who::Each(tags) if !tags.is_disjoint(&known)));
+        if !of_one && conditions.iter().any(|condition| !apart(condition)) {
             self.mixed.insert(attribute);
         }
         // Groups of groups are over what those are over.
@@ -523,11 +587,14 @@ impl<'a> Follow<'a> {
     ) {
         let (over, argument) = self.over(argument);
         let plain = self.plain(&argument);
-        let rows = matches!(&argument, Expr::Literal(value, _) if !value.is_null());
+        let rows = match function {
+            "sum" => is_one(&argument),
+            _ => matches!(&argument, Expr::Literal(value, _) if !value.is_null()),
+        };
         let mut made = Vec::new();
         for (scan, who) in &input.who {
             let counts = match (who, function) {
-                (Who::Each(tags), "count") => {
+                (Who::Each(tags), "count" | "sum") if function == "count" || rows => {
                     let names = plain.is_some_and(|of| tags.contains(&of));
                     // Each row is another unit, none of them unknown.
                     let once = || {
