@@ -36,15 +36,19 @@ fn files() -> [(&'static str, &'static str, String); 3] {
             _ => format!("Ward {} unit-{i}", i % 4),
         };
         let birth = day(BIRTHS, i as i32 * 521);
-        let _ = writeln!(people, "P{},{district},{sex},{birth},{low},{addr}", 1000 + i);
+        let _ = writeln!(
+            people,
+            "P{},{district},{sex},{birth},{low},{addr}",
+            1000 + i
+        );
     }
     let mut visits = "visit_id,person_id,ward,day,seen_at,cost,fee\n".to_owned();
     for i in 0..150 {
         let person = 1000 + i * 13 % 63;
         let ward = ["A", "B", "C", "A"][i % 4];
         let on = day(VISITS, (i * 17 % 480) as i32);
-        let cost = match i % 29 {
-            28 => String::new(),
+        let cost = match i % 8 {
+            1 => String::new(),
             _ => (50 + i * 37 % 400).to_string(),
         };
         let fee = 1000 + i * 33;
@@ -181,30 +185,28 @@ fn what_analysts_ask_is_answered_under_thresholds() {
     let mut failures = Vec::new();
     for (sql, ordered) in queries() {
         let judged = oracle.judge(&sql).unwrap();
-        for strategy in [None, Some(Strategy::Steps)] {
-            let answer = match federation.run_query(&sql, "civil", strategy) {
-                Ok(answer) => answer,
-                Err(error) => {
-                    failures.push(format!("{error}\n  {sql}"));
-                    continue;
-                }
-            };
-            let limited = sql.contains(" LIMIT ");
-            let verdict = oracle.compare(&judged, &answer.batch, ordered, limited);
-            let withheld = judged.expected != judged.clear;
-            match verdict {
-                Verdict::Equal if withheld && strategy.is_some() => {
-                    assert!(!answer.notices.is_empty(), "nothing is said: {sql}");
-                }
-                Verdict::Equal => {}
-                // One block knows no atoms.
-                Verdict::Shows(_) if strategy.is_none() => {}
-                other => failures.push(format!(
-                    "{other:?}\n  {sql}\n  got {:?}\n  expected {:?}",
-                    crate::tables::rows(&answer.batch),
-                    crate::tables::rows(&judged.expected)
-                )),
+        let answer = match federation.run_query(&sql, "civil", Some(Strategy::Steps)) {
+            Ok(answer) => answer,
+            Err(error) => {
+                failures.push(format!("{error}\n  {sql}"));
+                continue;
             }
+        };
+        let limited = sql.contains(" LIMIT ");
+        let verdict = oracle.compare(&judged, &answer.batch, ordered, limited);
+        let withheld = judged.expected != judged.clear;
+        match verdict {
+            Verdict::Equal => {
+                let said = !answer.notices.is_empty();
+                assert!(said || !withheld, "nothing is said: {sql}");
+            }
+            // Of withheld values any are first.
+            Verdict::Undecided if limited && withheld => {}
+            other => failures.push(format!(
+                "{other:?}\n  {sql}\n  got {:?}\n  expected {:?}",
+                crate::tables::rows(&answer.batch),
+                crate::tables::rows(&judged.expected)
+            )),
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

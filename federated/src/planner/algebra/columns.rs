@@ -137,12 +137,16 @@ impl Columns {
         self.flags.push((condition, id));
     }
 
-    /// The columns that a condition is.
+    /// The columns that a condition is, itself among them if it is one of those already.
     pub(in crate::planner) fn flags_of<'c>(
         &'c self,
         condition: &'c Expr,
     ) -> impl Iterator<Item = ColumnId> + 'c {
-        let own = self.flags.iter().filter(move |(of, _)| of == condition);
+        let same = ColumnId::of_expr(condition);
+        let own = self
+            .flags
+            .iter()
+            .filter(move |(of, id)| of == condition || same == Some(*id));
         own.map(|(_, id)| *id)
     }
 

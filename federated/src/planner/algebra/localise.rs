@@ -7,6 +7,7 @@
 mod windows;
 
 use super::columns::{ColumnId, Columns, substitute, used, used_by};
+use super::guard::conditions::true_of;
 use super::keys::classes;
 use super::nulls::strict;
 use super::unions::into_unions;
@@ -183,7 +184,8 @@ fn cases(
         Expr::Case(mut case) if case.expr.is_none() => {
             let mut list = Vec::new();
             for (condition, then) in case.when_then_expr {
-                let condition = owned(block, columns, *condition, new)?;
+                let condition = flagged(block, columns, *condition)?;
+                let condition = owned(block, columns, condition, new)?;
                 let then = cases(block, columns, *then, new)?;
                 list.push((Box::new(condition), Box::new(then)));
             }
@@ -196,6 +198,19 @@ fn cases(
         }
         other => other,
     })
+}
+
+/// A condition with the columns that keep rows apart by parts of it.
+fn flagged(block: &Block, columns: &Columns, condition: Expr) -> Result<Expr> {
+    let mut parts = Vec::new();
+    for part in split(condition, Operator::And) {
+        let is = true_of(&part, columns)?;
+        let mut flags = columns.flags_of(&is);
+        let flag = flags.find(|id| block.inputs.iter().any(|of| of.columns().contains(id)));
+        parts.push(flag.map_or(part, ColumnId::expr));
+    }
+    let whole = parts.into_iter().reduce(|a, b| binary(a, Operator::And, b));
+    whole.ok_or_else(|| Error::new(Code::Internal, "a condition of no parts"))
 }
 
 fn owned(

@@ -48,7 +48,7 @@ impl Follow<'_> {
     pub(super) fn expanded(&self, expr: &Expr, relation: &Relation) -> Result<Expr> {
         let unknown = || NotAllowed::new("a column that is not there");
         let mut failed = false;
-        let made = expr.clone().transform(|node| {
+        let made = expr.clone().transform_up(|node| {
             Ok(match &node {
                 Expr::Alias(alias) => Transformed::yes(unaliased(&alias.expr).clone()),
                 Expr::Column(column) => match relation.find(column) {
@@ -57,7 +57,7 @@ impl Follow<'_> {
                             Some(known) => known.clone(),
                             None => Expr::Column(Column::new_unqualified(name(of))),
                         };
-                        Transformed::new(new, true, TreeNodeRecursion::Jump)
+                        Transformed::yes(new)
                     }
                     None => {
                         failed = true;

@@ -177,7 +177,7 @@ fn add(condition: Expr, into: &mut Vec<Expr>) {
 }
 
 /// Whether a condition is true, which is never NULL.
-fn true_of(condition: &Expr, columns: &Columns) -> Result<Expr> {
+pub(in crate::planner::algebra) fn true_of(condition: &Expr, columns: &Columns) -> Result<Expr> {
     if !columns.type_of(condition)?.1 {
         return Ok(condition.clone());
     }
