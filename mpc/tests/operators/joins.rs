@@ -11,7 +11,7 @@ use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::testing::{data, open_table, share_table};
 
 /// Keys 0..range, spread over `width` bits.
-fn key(width: usize, values: &[u64]) -> ClearColumn {
+pub(crate) fn key(width: usize, values: &[u64]) -> ClearColumn {
     let stride = width.div_ceil(64);
     let mut words = vec![0; values.len() * stride];
     for (row, &v) in words.chunks_exact_mut(stride).zip(values) {
@@ -130,7 +130,13 @@ fn a_duplicate_on_the_unique_side_is_an_error_at_every_party() {
 }
 
 /// Tables with two key columns and their NULL flags: key, key, NULL, NULL, number, bits.
-fn nullable(s: &mut Stream, n: usize, range: u64, valid_of_16: u64, unique: bool) -> ClearTable {
+pub(crate) fn nullable(
+    s: &mut Stream,
+    n: usize,
+    range: u64,
+    valid_of_16: u64,
+    unique: bool,
+) -> ClearTable {
     let (first, second): (Vec<u64>, Vec<u64>) =
         (0..n).map(|_| (number(s) % range, number(s) % 2)).unzip();
     let nulls = [flags(s, n, 2), flags(s, n, 1)];
@@ -156,12 +162,12 @@ fn nullable(s: &mut Stream, n: usize, range: u64, valid_of_16: u64, unique: bool
 }
 
 /// Keys of a row, none where one is NULL.
-fn keys_of(table: &ClearTable, row: usize) -> Option<[Vec<u64>; 2]> {
+pub(crate) fn keys_of(table: &ClearTable, row: usize) -> Option<[Vec<u64>; 2]> {
     let is = |c: usize| cell(&table.columns[c], row) == [1];
     (!is(2) && !is(3)).then(|| [0, 1].map(|c| cell(&table.columns[c], row)))
 }
 
-const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 7] = [
     Kind::Inner,
     Kind::Left,
     Kind::Right,
@@ -172,7 +178,7 @@ const KINDS: [Kind; 7] = [
 ];
 
 /// The valid rows of a join, nested loops in the clear; a missing side is zero.
-fn clear_join(kind: Kind, l: &ClearTable, r: &ClearTable) -> Vec<Vec<Vec<u64>>> {
+pub(crate) fn clear_join(kind: Kind, l: &ClearTable, r: &ClearTable) -> Vec<Vec<Vec<u64>>> {
     let there =
         |t: &ClearTable| -> Vec<usize> { (0..t.valid.len()).filter(|&i| t.valid[i]).collect() };
     let (lefts, rights) = (there(l), there(r));
@@ -265,7 +271,15 @@ fn joins_of_every_kind_match_nested_loops() {
                         nulls: &[2, 3],
                         sorted: false,
                     };
-                    join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                    join(
+                        ctx,
+                        &Step::new("join"),
+                        kind,
+                        side(&l),
+                        side(&r),
+                        &[4, 5],
+                        None,
+                    )
                 })
                 .unwrap();
                 let due = clear_join(kind, &l, &r);
@@ -280,7 +294,7 @@ fn joins_of_every_kind_match_nested_loops() {
 }
 
 /// Two key columns, then a number and bits, ascending by key; the keys differ where `unique`.
-fn ascending(s: &mut Stream, n: usize, range: u64, unique: bool) -> ClearTable {
+pub(crate) fn ascending(s: &mut Stream, n: usize, range: u64, unique: bool) -> ClearTable {
     let mut keys: Vec<[u64; 2]> = (0..n as u64)
         .map(|row| match unique {
             true => [row * 2 % (n as u64 * 2 + 1), number(s) % 2],
@@ -356,7 +370,15 @@ fn sorted_sides_are_merged() {
                             nulls: &[],
                             sorted: true,
                         };
-                        join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                        join(
+                            ctx,
+                            &Step::new("join"),
+                            kind,
+                            side(&l),
+                            side(&r),
+                            &[4, 5],
+                            None,
+                        )
                     })
                     .unwrap();
                     assert!(
@@ -392,6 +414,7 @@ fn sides_that_are_not_what_they_promise_are_errors() {
                 side(&l),
                 side(&r),
                 &[],
+                None,
             )
         })
     };
@@ -448,6 +471,7 @@ fn several_rows_a_key_on_both_sides_up_to_a_bound() {
                             side(&r),
                             &[4, 5],
                             most,
+                            None,
                         )
                     });
                     let mut counts = HashMap::new();
@@ -472,6 +496,6 @@ fn several_rows_a_key_on_both_sides_up_to_a_bound() {
     assert!(cases >= 200);
 }
 
-fn has_payload(kind: Kind) -> bool {
+pub(crate) fn has_payload(kind: Kind) -> bool {
     matches!(kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full)
 }

@@ -77,6 +77,7 @@ impl Runner<'_> {
                     nulls: &rn,
                     sorted: merges,
                 },
+                None,
             )?),
             _ => None,
         };
@@ -118,7 +119,7 @@ impl Runner<'_> {
         );
         let joined = match matches {
             Some(matches) => matches.join(ctx, step, sides.0, sides.1, &kept)?,
-            None => join_many(ctx, step, kind_of, sides.0, sides.1, &kept, several)?,
+            None => join_many(ctx, step, kind_of, sides.0, sides.1, &kept, several, None)?,
         };
         let offset = left_table.columns.len();
         let mut places = left.places;
