@@ -197,7 +197,7 @@ pub(super) const JOIN_SORTED: Entry = Entry {
                 sorted: true,
             };
             let (left, right) = (side(&left), side(&right));
-            join(ctx, &Step::new("bench"), Inner, left, right, &[1, 2])
+            join(ctx, &Step::new("bench"), Inner, left, right, &[1, 2], None)
         })))
     },
     check: |params, out| {

@@ -10,6 +10,7 @@
 
 mod cells;
 mod follow;
+mod values;
 
 use super::Me;
 use super::rules::Needed;

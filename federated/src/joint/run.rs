@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
             side(&keys[0], &[0], sorted[0]),
             side(&keys[1], &[0], sorted[1]),
         ];
-        let matches = Matches::find(ctx, step, Kind::Inner, sides[0], sides[1])?;
+        let matches = Matches::find(ctx, step, Kind::Inner, sides[0], sides[1], None)?;
         drop(keys);
         let [left_table, right_table] = waiting;
         left.table = left_table.back()?;

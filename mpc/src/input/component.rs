@@ -76,6 +76,7 @@ impl Component {
     }
 
     /// Adds `other`, of the same shape, in the group.
+    #[cfg(test)]
     pub(crate) fn add(&mut self, other: &Self) {
         match (self, other) {
             (Self::Bits { planes: a, .. }, Self::Bits { planes: b, .. }) => {
@@ -101,20 +102,6 @@ impl Component {
             }
             _ => debug_assert!(false, "components of different kinds"),
         }
-    }
-
-    /// Bits with zero bits on top, to `width` bits; others as they are.
-    pub(crate) fn extended(mut self, to: usize) -> Self {
-        if let Self::Bits {
-            width,
-            rows,
-            planes,
-        } = &mut self
-        {
-            *width = to.max(*width);
-            planes.resize(*width * plane_words(*rows), 0);
-        }
-        self
     }
 
     /// The bytes on the wire: [`ColumnKind::wire_bytes`] of them.

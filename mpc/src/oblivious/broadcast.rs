@@ -128,7 +128,7 @@ fn by_join(
         nulls: &[],
         sorted: false,
     };
-    let out = join(ctx, step, Kind::Left, side(&left), side(&right), &[1])?;
+    let out = join(ctx, step, Kind::Left, side(&left), side(&right), &[1], None)?;
     let (payload, found) = (out.bits("look_up", 1)?, out.bits("look_up", 2)?);
     Ok((payload.clone(), found.clone()))
 }

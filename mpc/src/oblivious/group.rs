@@ -3,17 +3,20 @@
 //! Sort by (invalid, keys); a group then is a run of rows, and its last row ends it. Running sums are
 //! local, so after moving the ends to the front (order kept), a group's aggregate is the difference of
 //! neighbouring running sums: no products at all. COUNT DISTINCT counts the first rows of (group,
-//! unit) runs, in an order by (invalid, keys, not when, unit); group boundaries fall on the same
-//! positions in every such order, so running sums of several orders meet by position.
+//! unit) runs, in an order by (invalid, keys, not when, unit); several of one unit share an order by
+//! (invalid, keys, unit) and count runs by their flags' ORs (`distinct`). Group boundaries fall on the
+//! same positions in every such order, so running sums of several orders meet by position.
 //!
-//! Cost: one sort (one more per further distinct unit), one equality a row, one partition, two
+//! Cost: one sort (one more per further distinct unit, whatever the flags), one equality a row, one partition, two
 //! passages of each aggregate. Leakage: none beyond the row count. Adversary: semi-honest. See
 //! `docs/protocols/group.md`.
 
+mod distinct;
 mod value;
 
 pub use value::Which;
 
+use self::distinct::Class;
 use super::compact::partition;
 use super::shuffle::Permutation;
 use super::sort::{Sorted, sort_by};
@@ -24,6 +27,7 @@ use crate::net::Step;
 use crate::ring::Ring;
 use crate::share::{Arith, BitColumn, Role};
 use crate::table::{Column, SharedTable};
+use std::collections::BTreeMap;
 
 /// An aggregate over the valid rows of a group. Columns are indices into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,20 +114,10 @@ fn run(
         .map(|&k| table.bits(NAME, k))
         .collect::<Result<_>>()?;
     if table.rows() == 0 {
-        let mut columns: Vec<Column> = keys.iter().map(|&k| table.columns[k].clone()).collect();
-        columns.extend(aggs.iter().map(|agg| match agg {
-            Agg::Sum { column } => table.columns[*column].clone(),
-            Agg::Value { column, .. } => {
-                let width = table.bits(NAME, *column).map_or(1, BitColumn::width);
-                Column::Bits(BitColumn::zeros(width + 1, 0))
-            }
-            _ => Column::Arith64(Arith::zeros(0)),
-        }));
-        let valid = table.valid.clone();
-        return Ok(SharedTable { columns, valid });
+        return Ok(no_rows(table, keys, aggs));
     }
 
-    // The first distinct count lends its order to all other aggregates, unless the rows' own matters.
+    // The first unit counted lends its order to all other aggregates, unless the rows' own matters.
     let needs_own = |agg: &Agg| {
         matches!(
             agg,
@@ -133,54 +127,20 @@ fn run(
             }
         )
     };
-    let lent = aggs
-        .iter()
-        .position(|a| matches!(a, Agg::CountDistinct { .. }))
-        .filter(|_| !aggs.iter().any(needs_own));
+    let classes = distinct::classes(aggs);
+    let lent = classes.first().filter(|_| !aggs.iter().any(needs_own));
     let order = if is_sorted && lent.is_none() {
         Order::given(ctx, &step.narrow("sort"), table, &key_columns)?
     } else {
-        let lent = lent.map(|i| aggs[i]);
         Order::sort(ctx, &step.narrow("sort"), table, &key_columns, lent)?
     };
-    let mut running = Vec::with_capacity(aggs.len());
+    let lent = lent.map(|_| &order);
+    let mut distinct = distinct_counts(ctx, step, table, &key_columns, &classes, lent)?;
+    let mut values = Vec::with_capacity(aggs.len());
     for (i, agg) in aggs.iter().enumerate() {
-        let step = step.at("aggregate", i);
-        running.push(match *agg {
-            Agg::CountDistinct { .. } if lent == Some(i) => order.distinct(ctx, &step)?,
-            Agg::CountDistinct { .. } => {
-                Order::sort(ctx, &step.narrow("sort"), table, &key_columns, Some(*agg))?
-                    .distinct(ctx, &step)?
-            }
-            Agg::Count { when: None } => {
-                let counts: Vec<u64> = (1..=table.rows() as u64).collect();
-                Column::Arith64(Arith::public(ctx.role(), &counts))
-            }
-            Agg::Count { when: Some(when) } => {
-                let flag = table.bits(NAME, when)?;
-                let flag = order.move_bits(ctx, &step.narrow("move"), flag)?;
-                Column::Arith64(bit_to_arith64(ctx, &step.narrow("bits"), &flag)?.prefix_sums())
-            }
-            Agg::Value {
-                which,
-                column,
-                when,
-            } => {
-                let value = with_none(ctx.role(), table.bits(NAME, column)?, flag(table, when)?)?;
-                let value = order.move_bits(ctx, &step.narrow("move"), &value)?;
-                let first = order.same.clone().not(ctx.role());
-                Column::Bits(value::running(ctx, &step, &first, &value, which)?)
-            }
-            Agg::Sum { column } => match &order.permutation {
-                None => table.columns[column].prefix_sums(),
-                Some(permutation) => {
-                    let moved = permutation.apply(ctx, &step, &[&table.columns[column]])?;
-                    moved
-                        .first()
-                        .map(Column::prefix_sums)
-                        .ok_or_else(|| wrong(column))?
-                }
-            },
+        values.push(match distinct.remove(&i) {
+            Some(counts) => counts,
+            None => running(ctx, &step.at("aggregate", i), table, &order, *agg)?,
         });
     }
 
@@ -195,7 +155,7 @@ fn run(
     let to_front = partition(ctx, &step.narrow("partition"), &ends)?;
     let mut moving = order.key_columns(&key_columns);
     moving.push(Column::Bits(ends));
-    moving.extend(running);
+    moving.extend(values);
     let mut columns = to_front.apply(
         ctx,
         &step.narrow("front"),
@@ -212,6 +172,86 @@ fn run(
     }
     ctx.report(&step.narrow("grouped"), table.rows());
     Ok(SharedTable { columns, valid })
+}
+
+/// The running value of an aggregate that is no distinct count, in this order.
+fn running(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    order: &Order,
+    agg: Agg,
+) -> Result<Column> {
+    Ok(match agg {
+        Agg::Count { when: None } => {
+            let counts: Vec<u64> = (1..=table.rows() as u64).collect();
+            Column::Arith64(Arith::public(ctx.role(), &counts))
+        }
+        Agg::Count { when: Some(when) } => {
+            let flag = table.bits(NAME, when)?;
+            let flag = order.move_bits(ctx, &step.narrow("move"), flag)?;
+            Column::Arith64(bit_to_arith64(ctx, &step.narrow("bits"), &flag)?.prefix_sums())
+        }
+        Agg::Value {
+            which,
+            column,
+            when,
+        } => {
+            let value = with_none(ctx.role(), table.bits(NAME, column)?, flag(table, when)?)?;
+            let value = order.move_bits(ctx, &step.narrow("move"), &value)?;
+            let first = order.same.clone().not(ctx.role());
+            Column::Bits(value::running(ctx, step, &first, &value, which)?)
+        }
+        Agg::Sum { column } => match &order.permutation {
+            None => table.columns[column].prefix_sums(),
+            Some(permutation) => {
+                let moved = permutation.apply(ctx, step, &[&table.columns[column]])?;
+                moved
+                    .first()
+                    .map(Column::prefix_sums)
+                    .ok_or_else(|| wrong(column))?
+            }
+        },
+        Agg::CountDistinct { unit, .. } => return Err(wrong(unit)),
+    })
+}
+
+/// No groups.
+fn no_rows(table: &SharedTable, keys: &[usize], aggs: &[Agg]) -> SharedTable {
+    let mut columns: Vec<Column> = keys.iter().map(|&k| table.columns[k].clone()).collect();
+    columns.extend(aggs.iter().map(|agg| match agg {
+        Agg::Sum { column } => table.columns[*column].clone(),
+        Agg::Value { column, .. } => {
+            let width = table.bits(NAME, *column).map_or(1, BitColumn::width);
+            Column::Bits(BitColumn::zeros(width + 1, 0))
+        }
+        _ => Column::Arith64(Arith::zeros(0)),
+    }));
+    let valid = table.valid.clone();
+    SharedTable { columns, valid }
+}
+
+/// The running distinct counts by aggregate, each class over an order of its own; `lent` is that of the
+/// first.
+fn distinct_counts(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    keys: &[&BitColumn],
+    classes: &[Class],
+    lent: Option<&Order>,
+) -> Result<BTreeMap<usize, Column>> {
+    let mut all = BTreeMap::new();
+    for (number, class) in classes.iter().enumerate() {
+        let step = step.at("aggregate", class.members[0].0);
+        let counts = match lent.filter(|_| number == 0) {
+            Some(order) => order.distinct(ctx, &step, table, class)?,
+            None => Order::sort(ctx, &step.narrow("sort"), table, keys, Some(class))?
+                .distinct(ctx, &step, table, class)?,
+        };
+        all.extend(class.members.iter().map(|(index, _)| *index).zip(counts));
+    }
+    Ok(all)
 }
 
 fn flag(table: &SharedTable, when: Option<usize>) -> Result<Option<&BitColumn>> {
@@ -272,19 +312,16 @@ impl Order {
         step: &Step,
         table: &SharedTable,
         keys: &[&BitColumn],
-        distinct: Option<Agg>,
+        distinct: Option<&Class>,
     ) -> Result<Self> {
         let role = ctx.role();
         let invalid = table.valid.clone().not(role);
         let key = BitColumn::concat(&keys.iter().rev().copied().collect::<Vec<_>>())?;
         let mut by = vec![&invalid, &key];
-        let (unit, when) = match distinct {
-            Some(Agg::CountDistinct { unit, when }) => (
-                Some(table.bits(NAME, unit)?),
-                when.map(|w| table.bits(NAME, w)).transpose()?,
-            ),
-            _ => (None, None),
-        };
+        let unit = distinct.map(|class| table.bits(NAME, class.unit));
+        let unit = unit.transpose()?;
+        let when = distinct.and_then(Class::single).and_then(|(_, when)| when);
+        let when = flag(table, when)?;
         let unless = when.map(|w| w.clone().not(role));
         by.extend(unless.as_ref());
         by.extend(unit);
@@ -314,21 +351,38 @@ impl Order {
         })
     }
 
-    /// The running number of different units: a row counts if its flag is set and the row above is not
-    /// of the same group and unit (flagged rows come first in a group, so the row above is flagged too).
-    fn distinct(&self, ctx: &mut Context, step: &Step) -> Result<Column> {
+    /// The running numbers of different units, of each count of the class. Alone it counts a row if its
+    /// flag is set and the row above is not of the same group and unit (flagged rows come first in a
+    /// group, so the row above is flagged too).
+    fn distinct(
+        &self,
+        ctx: &mut Context,
+        step: &Step,
+        table: &SharedTable,
+        class: &Class,
+    ) -> Result<Vec<Column>> {
         let Some((unit, when)) = &self.distinct else {
-            return Err(wrong(0));
+            return Err(wrong(class.unit));
         };
         let same = equal(ctx, &step.narrow("unit"), unit, &unit.shifted_up())?;
         let again = and(ctx, &step.narrow("again"), &same, &self.same)?;
+        if class.single().is_none() {
+            let flags = class.flags(table)?;
+            let flags = flags.map(|flags| self.move_bits(ctx, &step.narrow("move"), &flags));
+            // The first invalid row may have the last valid one's keys and unit.
+            let again = and(ctx, &step.narrow("valid"), &again, &self.valid)?;
+            let numbers = class.numbers(ctx, step, again, flags.transpose()?.as_ref(), None)?;
+            let running = numbers
+                .into_iter()
+                .map(|x| Column::Arith64(x.prefix_sums()));
+            return Ok(running.collect());
+        }
         let mut first = again.not(ctx.role());
         if let Some(when) = when {
             first = and(ctx, &step.narrow("when"), &first, when)?;
         }
-        Ok(Column::Arith64(
-            bit_to_arith64(ctx, &step.narrow("bits"), &first)?.prefix_sums(),
-        ))
+        let first = bit_to_arith64(ctx, &step.narrow("bits"), &first)?;
+        Ok(vec![Column::Arith64(first.prefix_sums())])
     }
 
     /// The single key columns in this order.
@@ -350,6 +404,12 @@ fn global(
     table: &SharedTable,
     aggs: &[Agg],
 ) -> Result<SharedTable> {
+    let mut distinct: BTreeMap<usize, Arith<u64>> = BTreeMap::new();
+    for class in distinct::classes(aggs) {
+        let step = step.at("aggregate", class.members[0].0);
+        let counts = distinct_units(ctx, &step, table, &class)?;
+        distinct.extend(class.members.iter().map(|(index, _)| *index).zip(counts));
+    }
     let mut columns = Vec::with_capacity(aggs.len());
     for (i, agg) in aggs.iter().enumerate() {
         let step = step.at("aggregate", i);
@@ -377,9 +437,8 @@ fn global(
                 Column::Arith128(x) => Column::Arith128(sum_where(ctx, &step, x, &table.valid)?),
                 Column::Bits(_) => return Err(wrong(column)),
             },
-            Agg::CountDistinct { unit, when } => {
-                let flag = gate(ctx, &step, table, when)?;
-                Column::Arith64(distinct_where(ctx, &step, table.bits(NAME, unit)?, &flag)?)
+            Agg::CountDistinct { unit, .. } => {
+                Column::Arith64(distinct.remove(&i).ok_or_else(|| wrong(unit))?)
             }
         });
     }
@@ -413,6 +472,32 @@ fn sum_where<T: Ring>(
 ) -> Result<Arith<T>> {
     let flag: Arith<T> = bit_to_arith(ctx, &step.narrow("bits"), flag)?;
     inner_product(ctx, &step.narrow("product"), x, &flag)
+}
+
+/// The numbers of different units among valid rows, of each count of the class.
+fn distinct_units(
+    ctx: &mut Context,
+    step: &Step,
+    table: &SharedTable,
+    class: &Class,
+) -> Result<Vec<Arith<u64>>> {
+    let unit = table.bits(NAME, class.unit)?;
+    if let Some((_, when)) = class.single() {
+        let flag = gate(ctx, step, table, when)?;
+        return Ok(vec![distinct_where(ctx, step, unit, &flag)?]);
+    }
+    let invalid = table.valid.clone().not(ctx.role());
+    let Sorted { order, keys } = sort_by(ctx, &step.narrow("sort"), &[&invalid, unit])?;
+    let [invalid, unit] = &keys[..] else {
+        return Err(wrong(class.unit));
+    };
+    let valid = invalid.clone().not(ctx.role());
+    let same = equal(ctx, &step.narrow("same"), unit, &unit.shifted_up())?.with_first_row_zero();
+    let again = and(ctx, &step.narrow("valid"), &same, &valid)?;
+    let flags = class.flags(table)?;
+    let flags = flags.map(|flags| order.apply_bits(ctx, &step.narrow("move"), &flags));
+    let numbers = class.numbers(ctx, step, again, flags.transpose()?.as_ref(), Some(&valid))?;
+    Ok(numbers.into_iter().map(|x| x.sum()).collect())
 }
 
 fn distinct_where(

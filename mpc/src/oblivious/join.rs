@@ -3,9 +3,11 @@
 //! With a right side that is unique per key: put the right rows before the left rows and sort all by
 //! (unusable, key); the sort is stable, so in each key's run the right row, if there is one, comes
 //! first. A left row matches if its run starts with a right row: one carry along the runs
-//! ([`super::scan`]). Two adjacent right rows of one run break the promise of uniqueness; the OR of
-//! all such is the one bit opened. A semi or anti join needs no uniqueness and opens nothing. A row is
-//! usable if it is valid and no key of it is NULL: others match nothing.
+//! ([`super::scan`]). Two adjacent right rows of one run break the promise of uniqueness. A semi or anti
+//! join needs no uniqueness. How many left rows a key has may be promised too (`left_most`): a left row
+//! so many rows below another of its run breaks that. The OR of all such, of both sides, is the one bit
+//! opened; where nothing is promised nothing is. A row is usable if it is valid and no key of it is
+//! NULL: others match nothing, and count for no promise of the left side.
 //!
 //! Payload does not travel along the runs as rows: the right rows, in sorted order, turn into
 //! differences between neighbours; moved among the left rows, running sums (local) give every row the
@@ -17,8 +19,9 @@
 //!
 //! Cost: one sort of both key columns, or merge; 3 passages of a few bits over all rows; 2 passages of the
 //! kept columns over all rows and, but for a merge, 2 over the right rows. Leakage: both row counts, and
-//! whether a duplicate exists or a merged side is out of order. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
+//! whether a promise about keys is broken or a merged side is out of order. Adversary: semi-honest. See `docs/protocols/oblivious-join.md`.
 
+mod bound;
 mod many;
 mod number;
 mod payload;
@@ -76,10 +79,20 @@ impl Kind {
     fn has_payload(self) -> bool {
         !matches!(self, Self::Semi | Self::Anti | Self::NotIn)
     }
+
+    /// Whether the join keeps no left row without a partner: only those with one then count for
+    /// `left_most`.
+    fn needs_partner(self) -> bool {
+        matches!(self, Self::Inner | Self::Right | Self::Semi)
+    }
 }
 
 /// `left JOIN right` on equal keys, for a right side whose usable rows are unique per key (any right
 /// side for semi and anti joins).
+///
+/// With `left_most` a key has at most so many usable left rows, which is checked: all of them, or for
+/// inner, right and semi joins those with a partner. Rows that are invalid or have a NULL key never
+/// count. A bound that the public number of left rows cannot exceed holds of itself.
 ///
 /// The result's columns: all of `left`, then `keep` of `right`; then, for right and full joins, a flag
 /// that the left columns are there, and for left and full joins one that the right columns are. Its
@@ -91,9 +104,10 @@ impl Kind {
 /// and full joins.
 ///
 /// # Errors
-/// `DuplicateKey` when two usable right rows share a key, or a usable one and any other of a sorted side;
-/// `InvalidInput` for keys that are not bit columns of the same widths, columns that do not exist, or a
-/// sorted side that is not; those of the link.
+/// `DuplicateKey` when two usable right rows share a key, or a usable one and any other of a sorted side,
+/// and when a key has more than `left_most` left rows; `InvalidInput` for keys that are not bit columns of
+/// the same widths, columns that do not exist, a bound of 0, or a sorted side that is not; those of the
+/// link.
 pub fn join(
     ctx: &mut Context,
     step: &Step,
@@ -101,9 +115,10 @@ pub fn join(
     left: Side<'_>,
     right: Side<'_>,
     keep: &[usize],
+    left_most: Option<u64>,
 ) -> Result<SharedTable> {
     kept_columns(&left, &right, keep)?;
-    Matches::find(ctx, step, kind, left, right)?.join(ctx, step, left, right, keep)
+    Matches::find(ctx, step, kind, left, right, left_most)?.join(ctx, step, left, right, keep)
 }
 
 /// Who matches whom: what a join knows before it moves any column but keys.
@@ -114,7 +129,8 @@ pub struct Matches {
 }
 
 impl Matches {
-    /// Finds the matches of two sides, whose tables need no columns but keys and flags of NULL.
+    /// Finds the matches of two sides, whose tables need no columns but keys and flags of NULL, and
+    /// checks what is promised of their keys: opens one bit if anything is.
     ///
     /// # Errors
     /// As [`join`].
@@ -124,26 +140,13 @@ impl Matches {
         kind: Kind,
         left: Side<'_>,
         right: Side<'_>,
-    ) -> Result<Self> {
-        Self::find_checked(ctx, step, kind, left, right, false)
-    }
-
-    /// As [`Self::find`]; with `left_once` the usable rows of the left side are checked to be unique per key,
-    /// too: what is counted of the right side then relies on nobody's word. One bit is opened for both sides.
-    ///
-    /// # Errors
-    /// As [`join`]; `DuplicateKey` when two usable left rows share a key, or a usable one and any other of
-    /// sides that are merged.
-    pub fn find_checked(
-        ctx: &mut Context,
-        step: &Step,
-        kind: Kind,
-        left: Side<'_>,
-        right: Side<'_>,
-        left_once: bool,
+        left_most: Option<u64>,
     ) -> Result<Self> {
         kept_columns(&left, &right, &[])?;
-        let found = Match::find(ctx, step, kind, (&left, left_once), &right)?;
+        if left_most == Some(0) {
+            return Err(invalid("a bound of no left rows a key"));
+        }
+        let found = Match::find(ctx, step, kind, &left, &right, left_most)?;
         Ok(Self { kind, found })
     }
 
@@ -280,7 +283,7 @@ pub fn inner_unique(
     };
     let (left_keys, right_keys) = ([left_key], [right_key]);
     let (left, right) = (side(left, &left_keys), side(right, &right_keys));
-    join(ctx, step, Kind::Inner, left, right, right_keep)
+    join(ctx, step, Kind::Inner, left, right, right_keep, None)
 }
 
 /// Checks both sides; gives the right columns to keep.
@@ -397,12 +400,16 @@ impl Match {
         ctx: &mut Context,
         step: &Step,
         kind: Kind,
-        (left, left_once): (&Side<'_>, bool),
+        left: &Side<'_>,
         right: &Side<'_>,
+        left_most: Option<u64>,
     ) -> Result<Option<Self>> {
         let (left_rows, right_rows) = (left.table.rows(), right.table.rows());
-        // Without a right row no left row has a partner, however often it is there.
-        if left_rows == 0 || right_rows == 0 {
+        let left_most = left_most
+            .and_then(|most| usize::try_from(most).ok())
+            .filter(|&most| most < left_rows);
+        let nobody_has_partners = right_rows == 0 && (kind.needs_partner() || left_most.is_none());
+        if left_rows == 0 || nobody_has_partners {
             return Ok(None);
         }
         let merges = |side: &Side<'_>| side.sorted && side.nulls.is_empty();
@@ -415,49 +422,68 @@ impl Match {
         ctx.report(&step.narrow("sorted"), left_rows + right_rows);
 
         let step = step.narrow("runs");
-        let mut broken = None;
+        let mut broken = Vec::new();
         if kind.has_payload() {
-            broken = Some(runs.duplicate(ctx, &step.narrow("unique"), by_merge)?);
+            broken.push(runs.duplicates(ctx, &step.narrow("unique"), by_merge)?);
         }
-        if left_once {
-            let repeated = runs.repeated(ctx, &step.narrow("once"), by_merge)?;
-            broken = Some(match broken {
-                None => repeated,
-                Some(duplicate) => or(ctx, &step.narrow("either"), &duplicate, &repeated)?,
-            });
-        }
-        // Declared: whether a side promised unique per key is not.
-        if let Some(broken) = broken
-            && reveal_one_declared_bit(ctx, &step.narrow("reveal"), &broken)?
-        {
-            return Err(Error::DuplicateKey);
-        }
-        let Runs {
-            sorted,
-            is_right,
-            usable,
-            go,
-            start,
-        } = runs;
-        let matched = carry(ctx, &step.narrow("carry"), &start, &go)?;
-        let of_left = and(ctx, &step.narrow("of-left"), &matched, &usable.xor(&start))?;
+        let matched = carry(ctx, &step.narrow("carry"), &runs.start, &runs.go)?;
+        let lefts = runs.usable.xor(&runs.start);
+        let of_left = and(ctx, &step.narrow("of-left"), &matched, &lefts)?;
         // A right row has a partner if the next row goes on with its key; the run's first left row
         // stands right below a unique right row. One bit a row serves both sides: a row is a left or a
         // right one.
         let found = if matches!(kind, Kind::Right | Kind::Full) {
-            let partner = and(ctx, &step.narrow("partner"), &start, &go.shifted_down())?;
+            let next = runs.go.shifted_down();
+            let partner = and(ctx, &step.narrow("partner"), &runs.start, &next)?;
             of_left.xor(&partner)
         } else {
-            of_left
+            of_left.clone()
         };
-        let back = sorted.return_bits(ctx, &step.narrow("back"), &found)?;
-        Ok(Some(Self {
-            sorted,
-            is_right,
+        let back = runs.sorted.return_bits(ctx, &step.narrow("back"), &found)?;
+        let back_left = back.slice(right_rows, left_rows);
+        if let Some(most) = left_most {
+            let step = step.narrow("left");
+            broken.push(if by_merge && most > 1 {
+                let (key, usable) = key_and_usable(ctx, &step, left)?;
+                let counted = if kind.needs_partner() {
+                    &back_left
+                } else {
+                    &usable
+                };
+                bound::apart(ctx, &step, counted, &key, most)?
+            } else {
+                let counted = if kind.needs_partner() {
+                    &of_left
+                } else {
+                    &lefts
+                };
+                match by_merge {
+                    true => bound::second(ctx, &step, counted, &runs.go)?,
+                    false => bound::together(ctx, &step, counted, &runs.go, most)?,
+                }
+            });
+        }
+        hold(ctx, &step, &broken)?;
+        Ok((right_rows > 0).then(|| Self {
+            sorted: runs.sorted,
+            is_right: runs.is_right,
             by_merge,
-            left: back.slice(right_rows, left_rows),
+            left: back_left,
             right: back.slice(0, right_rows),
         }))
+    }
+}
+
+/// Opens whether any row breaks a promise about keys: one bit, or none where nothing is promised.
+fn hold(ctx: &mut Context, step: &Step, broken: &[BitColumn]) -> Result<()> {
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let broken = any_row(ctx, &step.narrow("any"), &BitColumn::stacked(broken))?;
+    // Declared: whether what the plan promises of the sides' keys is so.
+    match reveal_one_declared_bit(ctx, &step.narrow("reveal"), &broken)? {
+        true => Err(Error::DuplicateKey),
+        false => Ok(()),
     }
 }
 
@@ -535,24 +561,8 @@ impl Runs {
         })
     }
 
-    /// Whether a usable left row has the key of another usable left row; or of any left row.
-    fn repeated(&self, ctx: &mut Context, step: &Step, of_any: bool) -> Result<BitColumn> {
-        let usable = self.usable.xor(&self.start);
-        let pair = if of_any {
-            let is_left = self.is_right.clone().not(ctx.role());
-            // The first row has none before it, and does not go on.
-            let both = and(ctx, &step.narrow("both"), &is_left, &is_left.shifted_up())?;
-            let either = or(ctx, &step.narrow("either"), &usable, &usable.shifted_up())?;
-            and(ctx, &step.narrow("pair"), &both, &either)?
-        } else {
-            and(ctx, &step.narrow("pair"), &usable, &usable.shifted_up())?
-        };
-        let repeated = and(ctx, &step.narrow("repeated"), &self.go, &pair)?;
-        any_row(ctx, &step.narrow("any"), &repeated)
-    }
-
-    /// Whether a usable right row has the key of another usable right row; or of any right row.
-    fn duplicate(&self, ctx: &mut Context, step: &Step, of_any: bool) -> Result<BitColumn> {
+    /// Usable right rows below another usable right row of their key; or beside any right row of it.
+    fn duplicates(&self, ctx: &mut Context, step: &Step, of_any: bool) -> Result<BitColumn> {
         let before = self.is_right.shifted_up();
         let pair = if of_any {
             let both = and(ctx, &step.narrow("both"), &self.is_right, &before)?;
@@ -562,7 +572,6 @@ impl Runs {
         } else {
             and(ctx, &step.narrow("pair"), &self.start, &before)?
         };
-        let duplicate = and(ctx, &step.narrow("duplicate"), &self.go, &pair)?;
-        any_row(ctx, &step.narrow("any"), &duplicate)
+        and(ctx, &step.narrow("duplicate"), &self.go, &pair)
     }
 }

@@ -7,7 +7,7 @@
 //! operator need only be associative. What rows do depends on their number alone. Leakage: none.
 //! Adversary: semi-honest, as the operator's.
 
-use crate::circuit::{bit_to_arith, equal, less_than, multiply, or, select};
+use crate::circuit::{and, and_mask, bit_to_arith, equal, less_than, multiply, or, select};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::net::Step;
@@ -171,6 +171,63 @@ pub fn segmented_extreme(
         let better = less_than(ctx, &step.narrow("less"), small, large, false)?;
         select(ctx, &step.narrow("pick"), &better, lower, upper)
     })
+}
+
+/// The running OR of each segment, of every bit of `values` by itself. About 4 bits for each of them a
+/// row and party, `2 log2 n` rounds and one.
+///
+/// # Errors
+/// As [`segmented_scan`].
+pub fn segmented_or(
+    ctx: &mut Context,
+    step: &Step,
+    first: &BitColumn,
+    values: &BitColumn,
+) -> Result<BitColumn> {
+    same_rows(first, values.rows())?;
+    // A bit that is set takes nothing from above: set and open exclude each other, also of pairs, so
+    // that OR is XOR.
+    let goes_on = first.clone().not(ctx.role());
+    let unset = values.clone().not(ctx.role());
+    let open = and_mask(ctx, &step.narrow("open"), &unset, &goes_on)?;
+    or_pairs(ctx, step, &open, values)
+}
+
+fn or_pairs(
+    ctx: &mut Context,
+    step: &Step,
+    open: &BitColumn,
+    values: &BitColumn,
+) -> Result<BitColumn> {
+    let (rows, width) = (values.rows(), values.width());
+    if rows < 2 {
+        return Ok(values.clone());
+    }
+    let pairs = rows / 2;
+    let (even_open, odd_open) = open.split();
+    let (even, odd) = values.split();
+    // Both products of a pair in one round.
+    let products = and(
+        ctx,
+        &step.narrow("pair"),
+        &BitColumn::concat(&[&odd_open, &odd_open])?,
+        &BitColumn::concat(&[&even.resized(pairs), &even_open.resized(pairs)])?,
+    )?;
+    let pair = odd.xor(&products.bit_range(0, width));
+    let pair_open = products.bit_range(width, width);
+    let below = or_pairs(ctx, &step.narrow("next"), &pair_open, &pair)?;
+    let rest = even.rows() - 1;
+    let taken = and(
+        ctx,
+        &step.narrow("fill"),
+        &even_open.slice(1, rest),
+        &below.resized(rest),
+    )?;
+    let lower = even.slice(1, rest).xor(&taken);
+    Ok(BitColumn::interleaved(
+        &even.resized(1).followed_by(&lower),
+        &below,
+    ))
 }
 
 /// The running sums of each segment. The flags converted once (one word), then about 3 words a row,

@@ -69,7 +69,7 @@ fn matching(
     if !all {
         let left = distinct(ctx, &step.narrow("distinct"), left, &keys)?;
         let (left, right) = (side(&left, &keys), side(right, &keys));
-        return join(ctx, &step.narrow("join"), kind, left, right, &[]);
+        return join(ctx, &step.narrow("join"), kind, left, right, &[], None);
     }
     let rows = left.rows().max(right.rows());
     let bits = (usize::BITS - rows.leading_zeros()).max(1) as usize;
@@ -82,7 +82,7 @@ fn matching(
     let (left, right) = (numbered("left", left)?, numbered("right", right)?);
     keys.push(keys.len());
     let (left, right) = (side(&left, &keys), side(&right, &keys));
-    let mut out = join(ctx, &step.narrow("join"), kind, left, right, &[])?;
+    let mut out = join(ctx, &step.narrow("join"), kind, left, right, &[], None)?;
     out.columns.pop();
     Ok(out)
 }

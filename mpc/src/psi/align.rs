@@ -6,30 +6,34 @@
 //! party's view and simulator, leakage, rounds and bytes. Adversary: semi-honest, the neutral party
 //! colludes with no owner.
 //!
-//! **Validity without an AND.** An inner or semi join's valid rows are those that match and are no
-//! dummies. Dummies match at every owner, so the dummies are a subset of the matches: valid = match XOR
-//! dummy. The first owner's dummy bit is one more payload column, and the neutral party adds its match
-//! bit to its half of that column before it is reshared. Padding rows carry fresh random tags and match
-//! nothing. For an anti join the owner hands over (row XOR dummy) instead, row being set for its real
-//! rows: a real row's match turns it off, a dummy's too. A left join has the first bit, and row as a
-//! second, which is its validity.
+//! **Every owner says which of its rows are real**: one bit a row, one more payload column. Dummies
+//! and padding rows have 0 there, whatever their tags. The neutral party shares its match bit, and a row
+//! of an inner or semi join is valid if it matches and is real at *all* owners: an AND of single bits.
+//! So no owner's word alone makes a row count, and nobody's padding ever does.
 
 use super::owner::{hand_over, unpack_tags};
 use super::pairing::{Pairing, pair, receive_positions, send_positions};
 use super::plan::{
-    AlignKind, AlignPlan, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
+    AlignKind, AlignPlan, FLAG, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
 };
 use super::reshare::{self, HalfSent, Pieces, receive_half, send_half};
+use crate::circuit::{and, equal_public};
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::input::{ClearColumn, ColumnKind};
 use crate::net::{Link, Participant, Step};
 use crate::prss::{Seed, Stream};
+use crate::share::BitColumn;
 use crate::table::{Column, SharedTable};
 use zerocopy::IntoBytes;
 
-/// Components of all columns handed over, owner by owner; the flags are the first owner's last.
-type Output = Vec<Vec<Pieces>>;
+/// What resharing gives.
+struct Output {
+    /// Components of all columns handed over, owner by owner; last which of its rows are real.
+    columns: Vec<Vec<Pieces>>,
+    /// Whether all owners' rows carry one tag.
+    matched: Pieces,
+}
 
 /// Runs the aligned join as a computing owner. Returns P rows: the payload columns of all owners in
 /// plan order, of a left join then whether the second owner's columns are there (they are zero
@@ -48,7 +52,19 @@ pub fn align_owner(
     table: OwnerTable,
     secrets: &OwnerSecrets,
 ) -> Result<SharedTable> {
-    let output = owner(ctx, step, plan, table, secrets)?;
+    validate(plan, &ctx.participants())?;
+    hand_over(ctx.link(), step, plan, table, secrets)?;
+    after_hand_over(ctx, step, plan, secrets)
+}
+
+/// The rest of it, once this owner's rows are handed over.
+pub(super) fn after_hand_over(
+    ctx: &mut Context,
+    step: &Step,
+    plan: &AlignPlan,
+    secrets: &OwnerSecrets,
+) -> Result<SharedTable> {
+    let output = owner(ctx, step, plan, secrets)?;
     shared_table(ctx, step, plan, output)
 }
 
@@ -72,35 +88,73 @@ fn shared_table(
     ctx: &mut Context,
     step: &Step,
     plan: &AlignPlan,
-    mut output: Output,
+    output: Output,
 ) -> Result<SharedTable> {
-    let bits = output.first_mut().and_then(Vec::pop);
-    let flags = bits.map(|[first, second]| first.into_column(second));
-    let Some(Ok(Column::Bits(flags))) = flags else {
-        return Err(invalid("no validity bits".to_owned()));
-    };
-    let mut columns: Vec<Column> = output
-        .into_iter()
-        .flatten()
-        .map(|[first, second]| first.into_column(second))
-        .collect::<Result<_>>()?;
-    if plan.kind != AlignKind::Left {
-        let valid = flags;
-        return Ok(SharedTable { columns, valid });
+    let mut columns = Vec::new();
+    let mut real = Vec::new();
+    for mut owner in output.columns {
+        real.push(flag(owner.pop())?);
+        let payload = owner.into_iter();
+        let payload = payload.map(|[first, second]| first.into_column(second));
+        columns.push(payload.collect::<Result<Vec<Column>>>()?);
     }
-    let valid = flags.bit_range(0, 1);
-    let matched = Column::Bits(valid.clone());
-    // What an unmatched row is paired with must not be read as its partner.
-    let second = SharedTable {
-        columns: columns.split_off(plan.owners[0].columns.len()),
-        valid,
-    };
-    let second = second.clear_invalid(ctx, &step.narrow("gate"))?;
-    columns.extend(second.columns);
-    columns.push(matched);
+    let matched = flag(Some(output.matched))?;
+    let step = step.narrow("valid");
+    let (valid, partner) = valid_rows(ctx, &step, plan.kind, &real, &matched)?;
+    if let Some(partner) = partner {
+        // What an unmatched row is paired with must not be read as its partner.
+        let second = SharedTable {
+            columns: columns.pop().unwrap_or_default(),
+            valid: partner,
+        };
+        let second = second.clear_invalid(ctx, &step.narrow("gate"))?;
+        let there = Column::Bits(second.valid);
+        columns.push(second.columns);
+        columns.push(vec![there]);
+    }
     Ok(SharedTable {
-        columns,
-        valid: flags.bit_range(1, 1),
+        columns: columns.into_iter().flatten().collect(),
+        valid,
+    })
+}
+
+fn flag(pieces: Option<Pieces>) -> Result<BitColumn> {
+    match pieces.map(|[first, second]| first.into_column(second)) {
+        Some(Ok(Column::Bits(flag))) => Ok(flag),
+        Some(Err(error)) => Err(error),
+        _ => Err(invalid("no bit a row".to_owned())),
+    }
+}
+
+/// Which rows are valid and, of a left join, have a partner; `real` is each owner's bit.
+///
+/// A match counts if all owners say that their row is real. As many AND gates a row as there are owners,
+/// in `ceil(log2(owners + 1))` rounds, one more for an anti join of more than two.
+fn valid_rows(
+    ctx: &mut Context,
+    step: &Step,
+    kind: AlignKind,
+    real: &[BitColumn],
+    matched: &BitColumn,
+) -> Result<(BitColumn, Option<BitColumn>)> {
+    let (first, others) = real
+        .split_first()
+        .ok_or_else(|| invalid("no owners".to_owned()))?;
+    let mut all: Vec<&BitColumn> = others.iter().collect();
+    all.push(matched);
+    if kind != AlignKind::Anti {
+        all.push(first);
+    }
+    // All bits of a row are set.
+    let ones = vec![u64::MAX; all.len().div_ceil(64)];
+    let partner = equal_public(ctx, &step.narrow("all"), &BitColumn::concat(&all)?, &ones)?;
+    Ok(match kind {
+        AlignKind::Left => (first.clone(), Some(partner)),
+        AlignKind::Anti => {
+            let alone = partner.not(ctx.role());
+            (and(ctx, &step.narrow("alone"), first, &alone)?, None)
+        }
+        _ => (partner, None),
     })
 }
 
@@ -129,17 +183,14 @@ fn validate(plan: &AlignPlan, computing: &[Participant; 3]) -> Result<()> {
     }
 }
 
-/// A computing owner.
+/// A computing owner that has handed over its rows.
 fn owner(
     ctx: &mut Context,
     step: &Step,
     plan: &AlignPlan,
-    table: OwnerTable,
     secrets: &OwnerSecrets,
 ) -> Result<Output> {
     let computing = ctx.participants();
-    validate(plan, &computing)?;
-    hand_over(ctx.link(), step, plan, table, secrets)?;
     let me = ctx.link().me();
     let rows = plan.rows();
     ctx.report(step, rows);
@@ -162,16 +213,13 @@ fn owner(
                 secrets.masks(owner.participant, step, place)
             })
             .collect::<Result<_>>()?;
-        let positions = match kinds.is_empty() {
-            true => Vec::new(),
-            false => receive_positions(
-                ctx.link(),
-                plan.neutral,
-                &step.at("owner", index),
-                rows,
-                owner.padded_rows,
-            )?,
-        };
+        let positions = receive_positions(
+            ctx.link(),
+            plan.neutral,
+            &step.at("owner", index),
+            rows,
+            owner.padded_rows,
+        )?;
         let mut halves = Vec::new();
         for (column, (&kind, masks)) in kinds.iter().zip(&mut masks).enumerate() {
             let place = Place {
@@ -184,7 +232,7 @@ fn owner(
         }
         started.push(halves);
     }
-    let mut output = Vec::new();
+    let mut all = Vec::new();
     for (index, (owner, halves)) in plan.owners.iter().zip(started).enumerate() {
         let outsider = outsider(plan, computing, owner.mask_holder);
         let mut columns = Vec::new();
@@ -210,9 +258,13 @@ fn owner(
                 )?);
             }
         }
-        output.push(columns);
+        all.push(columns);
     }
-    Ok(output)
+    let matched = reshare::take(ctx, &step.narrow("matched"), FLAG, rows, plan.neutral)?;
+    Ok(Output {
+        columns: all,
+        matched,
+    })
 }
 
 /// The neutral party. `private` is known to it alone.
@@ -234,22 +286,16 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
         })?;
     drop(tags);
     let Pairing { positions, matched } = pairing;
-    let matched = matched.extended(plan.kind.flag_bits());
     for (index, (owner, positions)) in plan.owners.iter().zip(&positions).enumerate() {
-        if !plan.handed_over(index).is_empty() {
-            let step = step.at("owner", index);
-            send_positions(ctx.link(), owner.mask_holder, &step, positions)?;
-        }
+        let step = step.at("owner", index);
+        send_positions(ctx.link(), owner.mask_holder, &step, positions)?;
     }
     let mut started: Vec<Vec<HalfSent>> = Vec::new();
     for (index, (owner, payload)) in plan.owners.iter().zip(payloads).enumerate() {
         let outsider = outsider(plan, computing, owner.mask_holder);
         let mut halves = Vec::new();
         for (column, masked) in payload.into_iter().enumerate() {
-            let mut half = masked.gather(&positions[index]).into_component();
-            if index == 0 && column == owner.columns.len() {
-                half.add(&matched);
-            }
+            let half = masked.gather(&positions[index]).into_component();
             let place = Place {
                 owner: index,
                 column,
@@ -265,7 +311,9 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
         }
         started.push(halves);
     }
-    plan.owners
+    let matched = reshare::give(ctx, &step.narrow("matched"), matched)?;
+    let columns = plan
+        .owners
         .iter()
         .zip(started)
         .map(|(owner, halves)| {
@@ -275,7 +323,8 @@ fn neutral(ctx: &mut Context, step: &Step, plan: &AlignPlan, private: &Seed) -> 
                 .map(|half| receive_half(ctx, half, outsider, owner.mask_holder))
                 .collect()
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    Ok(Output { columns, matched })
 }
 
 /// The computing party that is neither neutral nor the mask holder.

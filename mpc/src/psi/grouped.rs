@@ -8,6 +8,10 @@
 //! sums are reshared. Dummies match and have payload zero; their owner gives each a random group, and
 //! hands over how many each group got, which is taken off the group's size.
 //!
+//! Sums being local, nothing can gate a row by every owner's word that it is real, as an aligned join
+//! does: a padding row that carries another owner's tag counts, with payload zero. Owners are trusted so
+//! far here, and the number of dummies is the grouping owner's word alone.
+//!
 //! Beyond the leakage of an aligned join the neutral party and both mask holders learn the sizes of
 //! the groups, dummies included, under pseudonyms: the atom `groups`. See
 //! `docs/protocols/aligned-join.md`. Adversary: semi-honest, the neutral party colludes with no owner.

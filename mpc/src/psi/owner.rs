@@ -3,8 +3,7 @@
 
 use super::matching::{TagHash, match_tags};
 use super::plan::{
-    AlignKind, AlignPlan, OPERATOR, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid,
-    stream,
+    AlignPlan, OPERATOR, OwnerSecrets, OwnerTable, Place, TAG_BYTES, chunks, invalid, stream,
 };
 use crate::error::{Error, Result};
 use crate::input::{ClearColumn, Component};
@@ -32,8 +31,8 @@ pub(super) fn hand_over(
 pub(super) struct Prepared {
     index: usize,
     /// Real rows, then dummies, then padding.
-    tags: Vec<u128>,
-    /// Columns of the real rows and, for the flags, dummies.
+    pub(super) tags: Vec<u128>,
+    /// Columns of the real rows; all others are zero, as is their bit that says which are real.
     columns: Vec<ClearColumn>,
     /// How many dummies are common to all; they follow the real rows.
     pub(super) dummies: usize,
@@ -67,7 +66,7 @@ impl Prepared {
         tags.extend(private.words::<u128>(padding));
         let order = private.permutation(padded);
         if plan.handed_over(index).len() > columns.len() {
-            columns.push(flags(plan.kind, rows, dummies));
+            columns.push(real(rows));
         }
         Ok(Self {
             index,
@@ -179,14 +178,11 @@ fn check(plan: &AlignPlan, index: usize, rows: usize, columns: &[ClearColumn]) -
     Ok(())
 }
 
-/// The first owner's flags. Rows past the end count as zero.
-fn flags(kind: AlignKind, rows: usize, dummies: usize) -> ClearColumn {
-    let (row, dummy) = kind.flags();
-    let mut words = vec![row; rows];
-    words.resize(rows + dummies, dummy);
+/// Which rows are real. Rows past the end, dummies and padding, count as zero.
+fn real(rows: usize) -> ClearColumn {
     ClearColumn::Bits {
-        width: kind.flag_bits(),
-        words,
+        width: 1,
+        words: vec![1; rows],
     }
 }
 

@@ -18,8 +18,7 @@ pub(super) struct Pairing {
     pub(super) matched: Component,
 }
 
-/// Pairs the owners' rows into `rows` rows. An owner of fewer rows, who then has nothing to give to
-/// unmatched output rows, gets no positions.
+/// Pairs the owners' rows into `rows` rows, of which no owner has fewer.
 ///
 /// Every owner's unmatched places are filled with a *uniformly random* set of its other rows: given
 /// that the owner's order is uniformly random, positions then are a uniformly random injection
@@ -40,9 +39,6 @@ pub(super) fn pair(
         .zip(tags)
         .map(|(matched, tags)| {
             let mut list = matched;
-            if tags.len() < rows {
-                return Vec::new();
-            }
             fill(&mut list, tags.len(), rows, random);
             order.iter().map(|&from| list[from as usize]).collect()
         })

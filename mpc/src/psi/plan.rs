@@ -18,6 +18,9 @@ const MAX_OWNERS: usize = 8;
 /// The name under which errors of this protocol are reported.
 pub(super) const OPERATOR: &str = "aligned join";
 
+/// One bit a row.
+pub(super) const FLAG: ColumnKind = ColumnKind::Bits { width: 1 };
+
 /// Rows of one frame: few enough to stay in a cache between making and sending. A multiple of 64, so
 /// that bit columns cut into frames lose nothing.
 pub(super) const CHUNK: usize = 1 << 13;
@@ -43,34 +46,12 @@ pub enum AlignKind {
     Inner,
     /// All rows of the first of two owners, the second's columns where the key matches.
     Left,
-    /// The first owner's rows whose key all others have; others have no columns.
+    /// The first owner's rows whose key all others have; others have no payload.
     Semi,
-    /// The first owner's rows whose key not all others have; others have no columns.
+    /// The first owner's rows whose key not all others have; others have no payload.
     Anti,
     /// No rows: what a [`GroupPlan`](super::GroupPlan) sums over.
     Groups,
-}
-
-impl AlignKind {
-    /// Bits that the first owner hands over for each row; the neutral party adds its match bit to the
-    /// lowest.
-    pub(super) fn flag_bits(self) -> usize {
-        match self {
-            Self::Groups => 0,
-            Self::Left => 2,
-            _ => 1,
-        }
-    }
-
-    /// The flags of a row of the first owner's, and those of a dummy common to all; a padding row has
-    /// none.
-    pub(super) fn flags(self) -> (u64, u64) {
-        match self {
-            Self::Inner | Self::Semi | Self::Groups => (0, 1),
-            Self::Left => (2, 1),
-            Self::Anti => (1, 1),
-        }
-    }
 }
 
 /// The public description of one owner's table.
@@ -200,13 +181,12 @@ impl AlignPlan {
         rows.unwrap_or(0)
     }
 
-    /// The columns that `owner` hands over: its payload and, of the first owner, the flags.
+    /// The columns that `owner` hands over: its payload and, unless rows are only summed, a bit that
+    /// says whether a row is real.
     pub(super) fn handed_over(&self, owner: usize) -> Vec<ColumnKind> {
         let mut kinds = self.owners[owner].columns.clone();
-        if owner == 0 && self.kind != AlignKind::Groups {
-            kinds.push(ColumnKind::Bits {
-                width: self.kind.flag_bits(),
-            });
+        if self.kind != AlignKind::Groups {
+            kinds.push(FLAG);
         }
         kinds
     }
@@ -246,18 +226,16 @@ impl AlignPlan {
         let others = self.owners.iter().skip(1);
         match self.kind {
             AlignKind::Inner | AlignKind::Groups => {}
-            AlignKind::Left => {
-                rule(count == 2, "a left join of more than two owners")?;
-                rule(
-                    others.clone().all(|o| o.padded_rows >= self.rows()),
-                    "a left join whose second owner's padded size is below the first's",
-                )?;
-            }
+            AlignKind::Left => rule(count == 2, "a left join of more than two owners")?,
             AlignKind::Semi | AlignKind::Anti => rule(
                 others.clone().all(|owner| owner.columns.is_empty()),
                 "a semi or anti join with columns of another owner than the first",
             )?,
         }
+        rule(
+            others.clone().all(|o| o.padded_rows >= self.rows()),
+            "a left, semi or anti join in which another owner's padded size is below the first's",
+        )?;
         let all = self.owners.iter().map(|owner| owner.padded_rows);
         let all = all.fold(0_usize, usize::saturating_add);
         rule(all <= MAX_ROWS, "more rows than tags can tell apart")?;
@@ -346,11 +324,11 @@ mod tests {
             let mut other = plan(vec![owner(0, 1), owner(1, 0)]);
             other.kind = kind;
             assert!(other.validate(&computing).is_ok());
-            match kind {
-                AlignKind::Left => other.owners[1].padded_rows = 9,
-                _ => other.owners[1].columns.push(ColumnKind::Arith64),
-            }
-            assert!(other.validate(&computing).is_err());
+            let mut small = other.clone();
+            small.owners[1].padded_rows = 9;
+            assert!(small.validate(&computing).is_err());
+            other.owners[1].columns.push(ColumnKind::Arith64);
+            assert_eq!(other.validate(&computing).is_ok(), kind == AlignKind::Left);
         }
         let mut three = plan(vec![owner(3, 1), owner(0, 1), owner(1, 0)]);
         three.kind = AlignKind::Left;

@@ -5,6 +5,10 @@
 //! O computes). The component common to T and H and the one common to T and C are fresh words of their
 //! pairwise streams, r_TH and r_TC. H sends C `v - r_TH`, C sends H `u - r_TC`, and both take the sum
 //! of the two messages as their common component. T receives nothing.
+//!
+//! A column that the neutral party knows itself, its match bits, takes one message: the component
+//! common to A and B is zero, the one common with the party before C is fresh words of their pairwise
+//! stream, and the party after C receives the column less these.
 
 use super::plan::Place;
 use crate::context::Context;
@@ -97,4 +101,29 @@ pub(super) fn receive_half(
     } = sent;
     half.add_received(ctx.link(), other, &step)?;
     Ok(ordered(ctx, outsider, fresh, half))
+}
+
+/// The neutral party shares a column of its own.
+pub(super) fn give(ctx: &mut Context, step: &Step, mut column: Component) -> Result<Pieces> {
+    let (prev, next) = (ctx.role().prev(), ctx.role().next());
+    let (prev, next) = (ctx.participant(prev), ctx.participant(next));
+    let fresh = common(ctx, prev, step, column.kind(), column.rows())?;
+    column.sub(&fresh);
+    column.send(ctx.link(), next, step)?;
+    Ok([fresh, column])
+}
+
+/// The other two take it.
+pub(super) fn take(
+    ctx: &mut Context,
+    step: &Step,
+    kind: ColumnKind,
+    rows: usize,
+    neutral: Participant,
+) -> Result<Pieces> {
+    let given = match place_of(ctx, neutral) {
+        Pair::Prev => Component::receive(kind, rows, ctx.link(), neutral, step)?,
+        Pair::Next => common(ctx, neutral, step, kind, rows)?,
+    };
+    Ok(ordered(ctx, neutral, given, Component::zeros(kind, rows)))
 }

@@ -6,7 +6,7 @@ use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
 use veilgate_mpc::oblivious::group::{Agg, Which, aggregate, aggregate_sorted};
 use veilgate_mpc::release::ClearTable;
-use veilgate_mpc::testing::{data, open_table, share_table};
+use veilgate_mpc::testing::{data, open_table, share_table, three_parties};
 
 const AGGS: [Agg; 12] = [
     Agg::Count { when: None },
@@ -220,4 +220,156 @@ fn rows_in_order_need_no_sort() {
         }
     }
     assert!(cases >= 200);
+}
+
+/// Columns: key, key, unit, unit, number, and flags from [`FIRST_FLAG`] on, the last of which is never
+/// set.
+fn units_table(seed: u64, n: usize, many: usize, [keys, units]: [u64; 2]) -> ClearTable {
+    let mut s = data(seed);
+    let mut columns = vec![
+        bits(&mut s, 5, n, keys),
+        bits(&mut s, 70, n, 2),
+        bits(&mut s, 40, n, units),
+        bits(&mut s, 3, n, 0),
+        ClearColumn::Arith64(s.words(n)),
+    ];
+    for flag in 0..many {
+        let of_16 = if flag + 1 == many {
+            0
+        } else {
+            [1, 9, 16, 4][flag % 4]
+        };
+        columns.push(flag_column(&flags(&mut s, n, of_16)));
+    }
+    let of_16 = [12, 16, 3, 0][number(&mut s) as usize % 4];
+    ClearTable {
+        columns,
+        valid: flags(&mut s, n, of_16),
+    }
+}
+
+const FIRST_FLAG: usize = 5;
+
+/// The groups of a table in the clear, in order of their keys.
+fn clear_groups(table: &ClearTable, keys: &[usize], aggs: &[Agg]) -> Vec<Vec<Cell>> {
+    let mut groups: BTreeMap<Vec<Vec<u64>>, Vec<usize>> = BTreeMap::new();
+    if keys.is_empty() {
+        groups.insert(vec![], vec![]);
+    }
+    for r in (0..table.valid.len()).filter(|&r| table.valid[r]) {
+        // As the operator orders them: the highest word first.
+        let cell = |k: &usize| cell(&table.columns[*k], r).into_iter().rev().collect();
+        let key = keys.iter().map(cell).collect();
+        groups.entry(key).or_default().push(r);
+    }
+    let row = |(key, members): (Vec<Vec<u64>>, Vec<usize>)| -> Vec<Cell> {
+        let keys = key.into_iter().map(|k| k.into_iter().rev().collect());
+        keys.chain(aggs.iter().map(|&a| clear_aggregate(table, a, &members)))
+            .collect()
+    };
+    groups.into_iter().map(row).collect()
+}
+
+#[test]
+fn many_distinct_counts_of_one_unit_match_clear_text() {
+    let mut cases = 0;
+    for n in [
+        0, 1, 2, 3, 15, 16, 17, 31, 63, 64, 65, 127, 128, 129, 255, 256, 257,
+    ] {
+        for many in 2..=8_usize {
+            for keys in [vec![], vec![0], vec![1, 0]] {
+                cases += 1;
+                let seed = (n * 1000 + many * 10 + keys.len()) as u64;
+                let sizes = [[1, 4], [3, 1], [4, 9], [2, 200]][cases % 4];
+                let table = units_table(seed, n, many, sizes);
+                let count = |unit, when| Agg::CountDistinct { unit, when };
+                let mut aggs: Vec<Agg> = (0..many)
+                    .map(|flag| count(2, Some(FIRST_FLAG + flag)))
+                    .collect();
+                // Beside others: all units, another unit once or twice, a sum, values in order.
+                if cases % 2 == 0 {
+                    aggs.insert(many / 2, count(2, None));
+                    aggs.push(Agg::Sum { column: 4 });
+                }
+                match cases % 3 {
+                    0 => aggs.insert(1, count(3, Some(FIRST_FLAG))),
+                    1 => aggs.extend([count(3, Some(FIRST_FLAG)), count(3, None)]),
+                    _ => aggs.push(Agg::Count {
+                        when: Some(FIRST_FLAG),
+                    }),
+                }
+                if cases % 5 == 0 {
+                    aggs.push(Agg::Value {
+                        which: Which::First,
+                        column: 2,
+                        when: None,
+                    });
+                }
+                let out = open_table(seed, |ctx| {
+                    let t = share_table(1, ctx.role(), &table)?;
+                    aggregate(ctx, &Step::new("group"), &t, &keys, &aggs)
+                })
+                .unwrap();
+                let due = clear_groups(&table, &keys, &aggs);
+                assert!(
+                    without_none(rows(&out)) == without_none(due),
+                    "seed {seed}: {n} rows by {keys:?}, {many} flags"
+                );
+            }
+        }
+    }
+    assert!(cases >= 300);
+}
+
+/// What a grouping of `n` rows sends, all parties together, and the rounds of the first.
+fn sent(n: usize, keys: &[usize], flags: usize, all: bool) -> (u64, u64) {
+    let table = units_table(7, n, 8, [4, 9]);
+    let count = |when| Agg::CountDistinct { unit: 2, when };
+    let mut aggs: Vec<Agg> = (0..flags)
+        .map(|flag| count(Some(FIRST_FLAG + flag)))
+        .collect();
+    if all {
+        aggs.insert(0, count(None));
+    }
+    let parties = three_parties(3, |ctx| {
+        let t = share_table(1, ctx.role(), &table)?;
+        aggregate(ctx, &Step::new("group"), &t, keys, &aggs).map(drop)
+    })
+    .unwrap();
+    let bytes = parties.iter().map(|(_, traffic)| traffic.bytes_sent).sum();
+    (bytes, parties[0].1.rounds)
+}
+
+#[test]
+fn many_distinct_counts_cost_one_sort_and_what_their_formula_says() {
+    for n in [100, 1000] {
+        let plane = |rows: usize| 8 * rows.div_ceil(64) as u64;
+        // The running ORs of a flag at one party.
+        let (mut scan, mut left, mut levels) = (plane(n), n, 0);
+        while left > 1 {
+            scan += 2 * plane(left / 2) + plane(left.div_ceil(2) - 1);
+            left /= 2;
+            levels += 1;
+        }
+        for keys in [vec![0], vec![]] {
+            // All units alone take the same sort as with flags.
+            let (alone, rounds) = sent(n, &keys, 0, true);
+            for flags in [1, 3, 8] {
+                let (together, more) = sent(n, &keys, flags, true);
+                let many = flags as u64;
+                let word = 8 * n as u64;
+                // Once: runs are cut where valid rows end, and up to eight flags moved to the order, a byte
+                // a row in four messages. Each flag: scanned, taken at the runs' ends and converted; moved
+                // to the front, a word, where there are keys.
+                let moved = 4 * n as u64;
+                let front = if keys.is_empty() { 0 } else { 4 * word };
+                let due = 3 * plane(n) + moved + many * (3 * (scan + plane(n) + word) + front);
+                assert_eq!(together - alone, due, "{n} rows by {keys:?}, {flags} flags");
+                assert!(more - rounds <= 2 * levels + 20, "{more} - {rounds}");
+            }
+            let (one, _) = sent(n, &keys, 1, false);
+            let (eight, _) = sent(n, &keys, 8, false);
+            assert!(eight < 2 * one, "{eight} and {one}");
+        }
+    }
 }

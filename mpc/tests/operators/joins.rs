@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use veilgate_mpc::error::Error;
 use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::Step;
-use veilgate_mpc::oblivious::join::{Kind, Matches, Side, inner_unique, join, join_many};
+use veilgate_mpc::oblivious::join::{Kind, Side, inner_unique, join, join_many};
 use veilgate_mpc::prss::Stream;
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::testing::{data, open_table, share_table};
 
 /// Keys 0..range, spread over `width` bits.
-fn key(width: usize, values: &[u64]) -> ClearColumn {
+pub(crate) fn key(width: usize, values: &[u64]) -> ClearColumn {
     let stride = width.div_ceil(64);
     let mut words = vec![0; values.len() * stride];
     for (row, &v) in words.chunks_exact_mut(stride).zip(values) {
@@ -129,68 +129,14 @@ fn a_duplicate_on_the_unique_side_is_an_error_at_every_party() {
     }
 }
 
-/// Whether a left side of these keys passes as one without repeated keys: sorted and merged.
-fn left_passes(kind: Kind, keys: &[u64], valid: &[bool]) -> [Result<(), Error>; 2] {
-    let plain = |keys: &[u64]| ClearColumn::Bits {
-        width: 20,
-        words: keys.to_vec(),
-    };
-    let rights: Vec<u64> = (0..40).collect();
-    let r = ClearTable {
-        columns: vec![plain(&rights)],
-        valid: vec![true; 40],
-    };
-    let l = ClearTable {
-        columns: vec![plain(keys)],
-        valid: valid.to_vec(),
-    };
-    [false, true].map(|sorted| {
-        open_table(5, |ctx| {
-            let l = share_table(1, ctx.role(), &l)?;
-            let r = share_table(2, ctx.role(), &r)?;
-            let side = |table| Side {
-                table,
-                keys: &[0],
-                nulls: &[],
-                sorted,
-            };
-            let step = Step::new("join");
-            let found = Matches::find_checked(ctx, &step, kind, side(&l), side(&r), true)?;
-            found.join(ctx, &step, side(&l), side(&r), &[])
-        })
-        .map(drop)
-    })
-}
-
-#[test]
-fn a_left_side_that_repeats_a_key_is_an_error_where_it_is_checked() {
-    let ok = [Ok(()), Ok(())];
-    let twice = [Err(Error::DuplicateKey), Err(Error::DuplicateKey)];
-    for kind in [Kind::Inner, Kind::Left, Kind::Semi, Kind::Anti, Kind::NotIn] {
-        let once: Vec<u64> = (3..60).collect();
-        let valid = vec![true; once.len()];
-        assert_eq!(left_passes(kind, &once, &valid), ok, "{kind:?}");
-        for at in [1, 30, 56] {
-            let mut keys = once.clone();
-            keys[at] = keys[at - 1];
-            assert_eq!(left_passes(kind, &keys, &valid), twice, "{kind:?} {at}");
-            let mut without = valid.clone();
-            without[at] = false;
-            // A row that is not there repeats nothing; merged sides have none but padding.
-            let [sorted, _] = left_passes(kind, &keys, &without);
-            assert_eq!(sorted, Ok(()), "{kind:?} {at}");
-        }
-        // Padding: the same keys, none of them there.
-        let mut padded = once.clone();
-        padded.extend([1_000; 9]);
-        let mut valid = valid.clone();
-        valid.extend([false; 9]);
-        assert_eq!(left_passes(kind, &padded, &valid), ok, "{kind:?}");
-    }
-}
-
 /// Tables with two key columns and their NULL flags: key, key, NULL, NULL, number, bits.
-fn nullable(s: &mut Stream, n: usize, range: u64, valid_of_16: u64, unique: bool) -> ClearTable {
+pub(crate) fn nullable(
+    s: &mut Stream,
+    n: usize,
+    range: u64,
+    valid_of_16: u64,
+    unique: bool,
+) -> ClearTable {
     let (first, second): (Vec<u64>, Vec<u64>) =
         (0..n).map(|_| (number(s) % range, number(s) % 2)).unzip();
     let nulls = [flags(s, n, 2), flags(s, n, 1)];
@@ -216,12 +162,12 @@ fn nullable(s: &mut Stream, n: usize, range: u64, valid_of_16: u64, unique: bool
 }
 
 /// Keys of a row, none where one is NULL.
-fn keys_of(table: &ClearTable, row: usize) -> Option<[Vec<u64>; 2]> {
+pub(crate) fn keys_of(table: &ClearTable, row: usize) -> Option<[Vec<u64>; 2]> {
     let is = |c: usize| cell(&table.columns[c], row) == [1];
     (!is(2) && !is(3)).then(|| [0, 1].map(|c| cell(&table.columns[c], row)))
 }
 
-const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 7] = [
     Kind::Inner,
     Kind::Left,
     Kind::Right,
@@ -232,7 +178,7 @@ const KINDS: [Kind; 7] = [
 ];
 
 /// The valid rows of a join, nested loops in the clear; a missing side is zero.
-fn clear_join(kind: Kind, l: &ClearTable, r: &ClearTable) -> Vec<Vec<Vec<u64>>> {
+pub(crate) fn clear_join(kind: Kind, l: &ClearTable, r: &ClearTable) -> Vec<Vec<Vec<u64>>> {
     let there =
         |t: &ClearTable| -> Vec<usize> { (0..t.valid.len()).filter(|&i| t.valid[i]).collect() };
     let (lefts, rights) = (there(l), there(r));
@@ -325,7 +271,15 @@ fn joins_of_every_kind_match_nested_loops() {
                         nulls: &[2, 3],
                         sorted: false,
                     };
-                    join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                    join(
+                        ctx,
+                        &Step::new("join"),
+                        kind,
+                        side(&l),
+                        side(&r),
+                        &[4, 5],
+                        None,
+                    )
                 })
                 .unwrap();
                 let due = clear_join(kind, &l, &r);
@@ -340,7 +294,7 @@ fn joins_of_every_kind_match_nested_loops() {
 }
 
 /// Two key columns, then a number and bits, ascending by key; the keys differ where `unique`.
-fn ascending(s: &mut Stream, n: usize, range: u64, unique: bool) -> ClearTable {
+pub(crate) fn ascending(s: &mut Stream, n: usize, range: u64, unique: bool) -> ClearTable {
     let mut keys: Vec<[u64; 2]> = (0..n as u64)
         .map(|row| match unique {
             true => [row * 2 % (n as u64 * 2 + 1), number(s) % 2],
@@ -416,7 +370,15 @@ fn sorted_sides_are_merged() {
                             nulls: &[],
                             sorted: true,
                         };
-                        join(ctx, &Step::new("join"), kind, side(&l), side(&r), &[4, 5])
+                        join(
+                            ctx,
+                            &Step::new("join"),
+                            kind,
+                            side(&l),
+                            side(&r),
+                            &[4, 5],
+                            None,
+                        )
                     })
                     .unwrap();
                     assert!(
@@ -452,6 +414,7 @@ fn sides_that_are_not_what_they_promise_are_errors() {
                 side(&l),
                 side(&r),
                 &[],
+                None,
             )
         })
     };
@@ -508,6 +471,7 @@ fn several_rows_a_key_on_both_sides_up_to_a_bound() {
                             side(&r),
                             &[4, 5],
                             most,
+                            None,
                         )
                     });
                     let mut counts = HashMap::new();
@@ -532,6 +496,6 @@ fn several_rows_a_key_on_both_sides_up_to_a_bound() {
     assert!(cases >= 200);
 }
 
-fn has_payload(kind: Kind) -> bool {
+pub(crate) fn has_payload(kind: Kind) -> bool {
     matches!(kind, Kind::Inner | Kind::Left | Kind::Right | Kind::Full)
 }

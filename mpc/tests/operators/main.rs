@@ -9,6 +9,7 @@ mod groups;
 mod joins;
 mod moves;
 mod nullable;
+mod promises;
 mod segments;
 mod sets;
 mod sorts;

@@ -8,12 +8,12 @@ use veilgate_mpc::input::ClearColumn;
 use veilgate_mpc::net::{LinkProfile, Step};
 use veilgate_mpc::oblivious::segment::{
     segmented_extreme, segmented_first, segmented_first_number, segmented_last,
-    segmented_last_number, segmented_scan, segmented_scan_up, segmented_sum,
+    segmented_last_number, segmented_or, segmented_scan, segmented_scan_up, segmented_sum,
 };
 use veilgate_mpc::release::ClearTable;
 use veilgate_mpc::share::{Arith, BitColumn};
 use veilgate_mpc::table::{Column, SharedTable};
-use veilgate_mpc::testing::{data, open_table_with, share_table, three_parties};
+use veilgate_mpc::testing::{data, open_table_with, share_bits, share_table, three_parties};
 
 fn number_column(table: &SharedTable, index: usize) -> &Arith<u64> {
     match &table.columns[index] {
@@ -196,4 +196,46 @@ fn flags_of_other_rows_are_refused() {
     })
     .unwrap_err();
     assert!(error.to_string().contains("3 rows"), "{error}");
+}
+
+#[test]
+fn flags_run_along_segments_ored_and_cost_what_the_formula_says() {
+    for rows in [0, 1, 2, 3, 63, 64, 65, 129, 1000] {
+        for width in [1, 3, 8] {
+            for of_16 in [0, 2, 16] {
+                let mut s = data(rows as u64 * 100 + width as u64);
+                let first = flags(&mut s, rows, 3);
+                let bits: Vec<Vec<bool>> = (0..width)
+                    .map(|_| flags(&mut s, rows, of_16 / (1 + (width as u64 & 1))))
+                    .collect();
+                let words: Vec<u64> = (0..rows)
+                    .map(|r| (0..width).map(|b| u64::from(bits[b][r]) << b).sum())
+                    .collect();
+                let starts: Vec<u64> = first.iter().map(|&f| u64::from(f)).collect();
+                let parties = three_parties(1, |ctx| {
+                    let first = share_bits(1, ctx.role(), 1, rows, &starts)?;
+                    let values = share_bits(2, ctx.role(), width, rows, &words)?;
+                    segmented_or(ctx, &Step::new("or"), &first, &values)
+                })
+                .unwrap();
+                let [a, b, _] = [0, 1, 2].map(|p| parties[p].0.to_row_words());
+                let mut due = 0;
+                for r in 0..rows {
+                    due = if first[r] { words[r] } else { due | words[r] };
+                    assert_eq!(a.0[r] ^ a.1[r] ^ b.1[r], due, "{rows} rows, row {r}");
+                }
+                let plane = |rows: usize| rows.div_ceil(64);
+                let (mut sent, mut left, mut levels) = (width * plane(rows), rows, 0);
+                while left > 1 {
+                    sent += width * (2 * plane(left / 2) + plane(left.div_ceil(2) - 1));
+                    left /= 2;
+                    levels += 1;
+                }
+                for (_, traffic) in &parties {
+                    assert_eq!(traffic.bytes_sent, 8 * sent as u64);
+                    assert!(traffic.rounds <= 2 * levels + 1);
+                }
+            }
+        }
+    }
 }

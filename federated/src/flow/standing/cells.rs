@@ -4,15 +4,9 @@ use super::follow::{Count, Follow, Over, Relation, Standing, literal};
 use super::{Scan, Unguarded};
 use crate::local::lineage::FragmentUnits;
 use crate::plan::program::{
-    Aggregate, AggregateKind, Definitions, Expression, GuardedCell, Operation, Relational,
-    UnitGuard, Variable, or_number,
+    Aggregate, AggregateKind, Definitions, Expression, GuardedCell, Relational, UnitGuard, Variable,
 };
-use crate::schema::ScalarType;
 use std::collections::BTreeSet;
-
-/// The most columns of a product, and digits of its literals in all.
-const MAX_FACTORS: usize = 3;
-const MAX_DIGITS: usize = 6;
 
 /// Where a number of a guarded relation comes from.
 enum Source<'a> {
@@ -30,7 +24,7 @@ type Number = (Vec<(Condition, bool)>, Vec<u32>);
 
 /// Conditions of a number, in the words of where it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition {
     Of(Expression),
     Local(String),
 }
@@ -235,7 +229,7 @@ impl<'a> Follow<'a> {
     }
 
     /// The conditions of an aggregate, and whether it is of what may be aggregated.
-    fn aggregate(
+    pub(super) fn aggregate(
         &self,
         input: usize,
         aggregate: &Aggregate,
@@ -258,58 +252,8 @@ impl<'a> Follow<'a> {
                 (Condition::Of(of), is)
             })
             .collect();
-        self.usual(&Expression::Column(argument), counts, &below, &list)?;
+        self.usual(argument, counts, &list)?;
         Ok(list)
-    }
-
-    /// Refuses what could pack or pick single values of this department's.
-    fn usual(
-        &self,
-        argument: &Expression,
-        counts: bool,
-        below: &Definitions<'_>,
-        conditions: &[(Condition, bool)],
-    ) -> Result<(), String> {
-        let argument = match argument {
-            Expression::Column(variable) => below.get(*variable).unwrap_or(argument),
-            other => other,
-        };
-        let mut all = Vec::new();
-        values(argument, below, &mut all);
-        let mut own = false;
-        for variable in all {
-            let Some((fragment, units, column)) = self.of.own_column(variable) else {
-                continue;
-            };
-            own = true;
-            // What is never NULL says by a flag beside it which rows it is over.
-            let said = || {
-                let flags: BTreeSet<&String> = conditions
-                    .iter()
-                    .filter_map(|(of, is)| match of {
-                        Condition::Of(Expression::Column(flag)) if *is => {
-                            let (of, units, column) = self.of.own_column(*flag)?;
-                            units.truth(column).filter(|_| of == fragment)
-                        }
-                        _ => None,
-                    })
-                    .collect();
-                units.conditions(column).iter().all(|of| flags.contains(of))
-            };
-            let never = self.of.types.value(variable).is_ok_and(|of| !of.nullable);
-            if units.is_mixed(column) || never && !said() {
-                return Err("a number over a part of rows that are grouped before".to_owned());
-            }
-            if let Some(why) = units.unusual(column).filter(|_| !counts) {
-                return Err(format!("an aggregate of {why}"));
-            }
-        }
-        if !own || counts {
-            return Ok(());
-        }
-        sum_of_products(argument, below, &mut 0)
-            .map(drop)
-            .map_err(|why| format!("an aggregate of {why}"))
     }
 
     /// Whether the atoms of a guard are all there are of the numbers behind it, and each number is withheld
@@ -402,101 +346,4 @@ fn complete(patterns: &[Vec<(Condition, bool)>]) -> bool {
     }
     // A condition named twice would leave some combination out.
     seen.len() == patterns.len()
-}
-
-/// The columns whose values an expression is made of: not those that only decide.
-fn values(of: &Expression, below: &Definitions<'_>, into: &mut Vec<Variable>) {
-    match of {
-        Expression::Column(variable) => {
-            into.push(*variable);
-            if let Some(inner) = below.get(*variable) {
-                values(inner, below, into);
-            }
-        }
-        Expression::Case { when, otherwise } => {
-            for (_, result) in when {
-                values(result, below, into);
-            }
-            values(otherwise, below, into);
-        }
-        Expression::Rescale { input, .. }
-        | Expression::Bits { input, .. }
-        | Expression::Not(input)
-        | Expression::IsNull(input) => values(input, below, into),
-        Expression::Arithmetic { left, right, .. }
-        | Expression::Quotient { left, right, .. }
-        | Expression::Compare { left, right, .. } => {
-            values(left, below, into);
-            values(right, below, into);
-        }
-        Expression::All(parts) | Expression::Any(parts) => {
-            for part in parts {
-                values(part, below, into);
-            }
-        }
-        Expression::Number { .. } | Expression::Text { .. } | Expression::Null(_) => {}
-    }
-}
-
-/// The number of columns of the largest product of an expression.
-fn sum_of_products(
-    of: &Expression,
-    below: &Definitions<'_>,
-    digits: &mut usize,
-) -> Result<usize, &'static str> {
-    let factors = match of {
-        Expression::Column(variable) => match below.get(*variable) {
-            Some(inner) => sum_of_products(inner, below, digits)?,
-            None => 1,
-        },
-        Expression::Number { value, data_type } => {
-            if *data_type == ScalarType::Bool {
-                return Err("a truth value as a number");
-            }
-            *digits += value
-                .unsigned_abs()
-                .to_string()
-                .trim_start_matches('0')
-                .len();
-            if *digits > MAX_DIGITS {
-                return Err("literals of more than six digits");
-            }
-            0
-        }
-        Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
-            sum_of_products(input, below, digits)?
-        }
-        Expression::Arithmetic {
-            operation,
-            left,
-            right,
-            ..
-        } => {
-            let a = sum_of_products(left, below, digits)?;
-            let b = sum_of_products(right, below, digits)?;
-            match operation {
-                Operation::Multiply => a + b,
-                Operation::Add | Operation::Subtract => a.max(b),
-            }
-        }
-        Expression::Quotient { left, right, .. } => {
-            sum_of_products(left, below, digits)? + sum_of_products(right, below, digits)?
-        }
-        // A number, or none or one where there is none.
-        // What is NULL elsewhere is told by its conditions.
-        Expression::Case { when, otherwise }
-            if when.len() == 1 && matches!(otherwise.as_ref(), Expression::Null(_)) =>
-        {
-            sum_of_products(&when[0].1, below, digits)?
-        }
-        Expression::Case { .. } => match or_number(of) {
-            Some((value, 0 | 1)) => sum_of_products(value, below, digits)?,
-            _ => return Err("CASE with several results"),
-        },
-        _ => return Err("an expression that picks values"),
-    };
-    match factors > MAX_FACTORS {
-        true => Err("a product of more than three columns"),
-        false => Ok(factors),
-    }
 }

@@ -1,5 +1,6 @@
 //! The walk over a program's operators.
 
+use super::values::Origins;
 use super::{Scan, Thresholds, Unguarded};
 use crate::local::lineage::{Dependencies, Who};
 use crate::plan::program::{
@@ -56,6 +57,8 @@ pub(super) struct Follow<'a> {
     pub(super) relations: Vec<Relation>,
     pub(super) counts: BTreeMap<Variable, Vec<Count>>,
     pub(super) found: Vec<Unguarded>,
+    /// What makes every column.
+    pub(super) made: Origins<'a>,
     known: Dependencies<Variable>,
     /// What follows from a union's column that names units, where it is not NULL.
     of_units: Vec<(Variable, Names)>,
@@ -73,6 +76,7 @@ impl<'a> Follow<'a> {
             relations: Vec::new(),
             counts: BTreeMap::new(),
             found: Vec::new(),
+            made: Origins::of(of.program),
             known: Dependencies::default(),
             of_units: Vec::new(),
         };
@@ -300,7 +304,12 @@ impl<'a> Follow<'a> {
         (most, left_most): (u64, Option<u64>),
     ) -> Relation {
         let lefts: Names = on.iter().map(|(a, _)| *a).collect();
-        if left_most == Some(1) {
+        // Rows without a key are not counted, and stay in some joins.
+        let keyed = matches!(kind, JoinKind::Inner | JoinKind::Semi)
+            || lefts
+                .iter()
+                .all(|of| self.of.types.value(*of).is_ok_and(|of| !of.nullable));
+        if left_most == Some(1) && keyed {
             self.known.add(lefts.clone(), left.names.iter().copied());
         }
         if matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn) {
@@ -530,7 +539,18 @@ impl<'a> Follow<'a> {
                 places.map(|place| columns[place]).collect()
             };
             for (scan, who) in self.take(*input).who {
+                // What one input adds of a unit another could take away.
+                let table = self.of.table(scan);
+                let again = inputs.iter().enumerate().any(|(other, (input, _))| {
+                    let mut scans = self
+                        .relations
+                        .get(*input)
+                        .into_iter()
+                        .flat_map(|of| of.who.keys());
+                    other != at && scans.any(|other| self.of.table(*other) == table)
+                });
                 let standing = match who {
+                    _ if again => Standing::Unknown,
                     Standing::Each(names) => {
                         let named = alone(&names);
                         let follows = self.closure(&names);

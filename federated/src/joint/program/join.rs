@@ -61,7 +61,7 @@ impl Runner<'_> {
         let (rk, rn) = side(&right_keys);
         let several = usize::try_from(most).unwrap_or(usize::MAX);
         let matches = match several {
-            1 => Some(Matches::find_checked(
+            1 => Some(Matches::find(
                 ctx,
                 step,
                 kind_of,
@@ -77,7 +77,7 @@ impl Runner<'_> {
                     nulls: &rn,
                     sorted: merges,
                 },
-                left_most.is_some(),
+                left_most,
             )?),
             _ => None,
         };
@@ -119,7 +119,7 @@ impl Runner<'_> {
         );
         let joined = match matches {
             Some(matches) => matches.join(ctx, step, sides.0, sides.1, &kept)?,
-            None => join_many(ctx, step, kind_of, sides.0, sides.1, &kept, several)?,
+            None => join_many(ctx, step, kind_of, sides.0, sides.1, &kept, several, None)?,
         };
         let offset = left_table.columns.len();
         let mut places = left.places;

@@ -60,16 +60,31 @@ impl<'a> Definitions<'a> {
     }
 
     fn holds(&self, expression: &Expression, into: &mut Vec<Expression>) -> Result<()> {
-        let nullable = self
-            .types
-            .expression(self.relation, expression, 0)?
-            .nullable;
-        if !nullable {
-            return Ok(());
+        // Nothing where there is none adds nothing.
+        if let Some((value, number)) = or_number(expression) {
+            return match number {
+                0 => self.holds(value, into),
+                _ => Ok(()),
+            };
+        }
+        let types = self.types;
+        if !types.expression(self.relation, expression, 0)?.nullable {
+            return match expression {
+                Expression::Column(variable) => match self.get(*variable) {
+                    Some(of) => self.holds(of, into),
+                    None => Ok(()),
+                },
+                Expression::Rescale { input, .. } | Expression::Bits { input, .. } => {
+                    self.holds(input, into)
+                }
+                Expression::Arithmetic { left, right, .. } => {
+                    self.holds(left, into)?;
+                    self.holds(right, into)
+                }
+                _ => Ok(()),
+            };
         }
         match expression {
-            // Something else where there is none.
-            of if or_number(of).is_some() => Ok(()),
             Expression::Column(variable) => match self.get(*variable) {
                 Some(of) => self.holds(of, into),
                 None => {

@@ -17,11 +17,13 @@ use crate::table::{Column, SharedTable};
 /// The inner or left [`join`] with a right side of at most `most` usable rows a key, a public bound.
 ///
 /// The result's columns are those of [`join`]; its rows the left rows, `most` times: the first time
-/// with each key's first partner, and so on. A left row without a partner stands in the first.
+/// with each key's first partner, and so on. A left row without a partner stands in the first. With
+/// `left_most` a key's left rows are checked as in [`join`], each counted once.
 ///
 /// # Errors
-/// `BoundExceeded` when a key has more right rows; `InvalidInput` for another kind, a bound of 0, or as
-/// [`join`]; those of the link.
+/// `BoundExceeded` when a key has more right rows; `DuplicateKey` when it has more than `left_most` left
+/// rows; `InvalidInput` for another kind, a bound of 0, or as [`join`]; those of the link.
+#[allow(clippy::too_many_arguments)] // what a join is made of
 pub fn join_many(
     ctx: &mut Context,
     step: &Step,
@@ -30,6 +32,7 @@ pub fn join_many(
     right: Side<'_>,
     keep: &[usize],
     most: usize,
+    left_most: Option<u64>,
 ) -> Result<SharedTable> {
     if !matches!(kind, Kind::Inner | Kind::Left) || most == 0 {
         return Err(invalid("a many-to-many join of this kind, or of no rows"));
@@ -80,6 +83,8 @@ pub fn join_many(
             sorted: false,
         },
         keep,
+        // Keys with one number have each left row once.
+        left_most,
     )?;
     out.columns.remove(at);
     if kind == Kind::Left {

@@ -87,7 +87,7 @@ fn garbage_is_named() {
         tags[0] = u8::from(!same);
         tags
     };
-    // #0 sends one tag twice; its dummy bits are a plane of one word.
+    // #0 sends one tag twice; the bits of its real rows are a plane of one word.
     let error = against(
         2,
         &[
@@ -95,6 +95,7 @@ fn garbage_is_named() {
             (0, of(0, "payload"), vec![0; 8]),
             (1, of(1, "tags"), tags(false)),
             (1, of(1, "payload"), vec![0; 16]),
+            (1, of(1, "payload"), vec![0; 8]),
         ],
         &plan,
     );

@@ -226,8 +226,8 @@ fn left_semi_and_anti_joins_equal_the_clear_join() {
             .iter()
             .map(|size| size + dummies.headroom(count) + draw(30))
             .collect();
-        if kind == AlignKind::Left {
-            padded[1] = padded[1].max(padded[0]);
+        for other in 1..count {
+            padded[other] = padded[other].max(padded[0]);
         }
         let keys: Vec<Vec<u64>> = sizes
             .iter()

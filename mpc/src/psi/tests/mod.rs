@@ -4,6 +4,7 @@ mod faults;
 mod figures;
 mod grouped;
 mod join;
+mod liars;
 mod views;
 
 use super::align::{align_input_owner, align_neutral, align_owner};
@@ -300,7 +301,11 @@ fn traffic_formula(plan: &AlignPlan) -> u64 {
         if !kinds.is_empty() {
             bytes += 4 * rows;
         }
+        // One AND an owner, at three parties.
+        bytes += 3 * FLAG.wire_bytes(rows);
     }
+    // The match bit.
+    bytes += FLAG.wire_bytes(rows);
     bytes as u64
 }
 

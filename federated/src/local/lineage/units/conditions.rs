@@ -118,6 +118,24 @@ impl Follow<'_> {
     /// The conditions that all hold where an expanded expression is not NULL.
     pub(super) fn holds(&self, expr: &Expr, into: &mut Vec<Expr>) {
         if !self.nullable(expr) {
+            match expr {
+                // Nothing where there is none adds nothing.
+                Expr::ScalarFunction(call) if call.func.name() == "coalesce" => {
+                    if let [value, last] = call.args.as_slice()
+                        && is_zero(last)
+                    {
+                        self.holds(value, into);
+                    }
+                }
+                Expr::Alias(alias) => self.holds(&alias.expr, into),
+                Expr::Cast(cast) => self.holds(&cast.expr, into),
+                Expr::Negative(inner) => self.holds(inner, into),
+                Expr::BinaryExpr(BinaryExpr { left, op, right }) if arithmetic(*op) => {
+                    self.holds(left, into);
+                    self.holds(right, into);
+                }
+                _ => {}
+            }
             return;
         }
         match expr {
@@ -281,13 +299,19 @@ pub(super) fn is_one(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Int64(Some(1)), _))
 }
 
+fn is_zero(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => significant(value) == 0,
+        Expr::Cast(cast) => is_zero(&cast.expr),
+        _ => false,
+    }
+}
+
 fn is_none_or_one(expr: &Expr) -> bool {
     match expr {
-        Expr::Literal(value, _) => {
-            matches!(value.to_string().as_str(), "0" | "1") || significant(value) == 0
-        }
+        Expr::Literal(value, _) if value.to_string() == "1" => true,
         Expr::Cast(cast) => is_none_or_one(&cast.expr),
-        _ => false,
+        other => is_zero(other),
     }
 }
 

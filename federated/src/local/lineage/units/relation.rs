@@ -135,6 +135,13 @@ impl<'a> Follow<'a> {
         let mut who = BTreeMap::new();
         for (at, input) in inputs.iter().enumerate() {
             for (scan, of) in &input.who {
+                // What one input adds of a unit another could take away.
+                let mut others = inputs.iter().enumerate().filter(|(other, _)| *other != at);
+                let table = self.tables.get(*scan);
+                if others.any(|(_, of)| of.who.keys().any(|of| self.tables.get(*of) == table)) {
+                    who.insert(*scan, Who::Unknown);
+                    continue;
+                }
                 let alone = |place: &usize| {
                     let mut others = inputs.iter().enumerate().filter(|(other, _)| *other != at);
                     let own = matches!((of, input.columns.get(*place)),
