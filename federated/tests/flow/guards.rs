@@ -178,12 +178,12 @@ const ATTACKS: [Attack; 11] = [
     }),
 ];
 
-/// Queries, and the attacks for which each has nothing to weaken.
+/// Queries, and the attacks for which each has nothing to weaken that it relies on.
 const QUERIES: [(&str, &[&str]); 6] = [
     (
         "SELECT r.district, COUNT(*) AS n, SUM(i.taxable_income) AS s FROM civil.residents r \
          JOIN tax.income i ON r.person_id = i.person_id GROUP BY r.district",
-        &["rows in place of units"],
+        &["a side whose rows repeat unseen"],
     ),
     (
         "SELECT i.year, COUNT(*) AS n, SUM(i.taxable_income) AS s, COUNT(*) FILTER (WHERE r.low_income) \
@@ -193,7 +193,10 @@ const QUERIES: [(&str, &[&str]); 6] = [
     (
         "SELECT r.district, MEDIAN(p.monthly_pension) AS m FROM civil.residents r LEFT JOIN social.pension p \
          ON r.person_id = p.person_id GROUP BY r.district",
-        &["rows in place of units", "the count of something else"],
+        &[
+            "the count of something else",
+            "a side whose rows repeat unseen",
+        ],
     ),
     (
         "SELECT COUNT(*) AS n, SUM(taxable_income) AS s FROM tax.income",
@@ -226,7 +229,6 @@ const QUERIES: [(&str, &[&str]); 6] = [
             "one atom twice",
             "a number that no guard withholds",
             "an atom over all rows",
-            "a side whose rows repeat unseen",
         ],
     ),
 ];
@@ -239,11 +241,13 @@ fn a_weakened_guard_is_refused() {
         let plan = steps(&federation, sql);
         assert_eq!(refusals(&federation, &plan), [], "{sql}");
         for (name, attack) in ATTACKS {
+            if without.contains(&name) {
+                continue;
+            }
             let mut weak = plan.clone();
-            let any = attack(program(&mut weak));
-            if any == without.contains(&name) {
-                failures.push(format!("{name}: something to weaken: {any}\n  {sql}"));
-            } else if any && refusals(&federation, &weak).is_empty() {
+            if !attack(program(&mut weak)) {
+                failures.push(format!("{name}: nothing to weaken\n  {sql}"));
+            } else if refusals(&federation, &weak).is_empty() {
                 failures.push(format!("{name}: permitted\n  {sql}"));
             }
         }

@@ -95,6 +95,8 @@ impl Follow<'_> {
             | Expr::IsNotTrue(_)
             | Expr::IsNotFalse(_)
             | Expr::IsNotUnknown(_) => false,
+            of if or_else(of).is_some() => or_else(of)
+                .is_some_and(|(value, last)| self.nullable(value) && self.nullable(last)),
             Expr::Case(case) => {
                 let results = case.when_then_expr.iter().map(|(_, then)| then);
                 case.else_expr.as_ref().is_none_or(|of| self.nullable(of))
@@ -120,10 +122,8 @@ impl Follow<'_> {
         if !self.nullable(expr) {
             match expr {
                 // Nothing where there is none adds nothing.
-                Expr::ScalarFunction(call) if call.func.name() == "coalesce" => {
-                    if let [value, last] = call.args.as_slice()
-                        && is_zero(last)
-                    {
+                of if or_else(of).is_some() => {
+                    if let Some((value, _)) = or_else(of).filter(|(_, last)| is_zero(last)) {
                         self.holds(value, into);
                     }
                 }
@@ -225,6 +225,27 @@ fn one_branch(expr: &Expr) -> &Expr {
     }
 }
 
+/// `COALESCE(x, n)`, and `CASE WHEN x IS NULL THEN n ELSE x END`: x and n.
+fn or_else(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.name() == "coalesce" => {
+            match call.args.as_slice() {
+                [value, last] => Some((value, last)),
+                _ => None,
+            }
+        }
+        Expr::Case(case) if case.expr.is_none() => {
+            let [(condition, then)] = case.when_then_expr.as_slice() else {
+                return None;
+            };
+            let otherwise = case.else_expr.as_deref()?;
+            let same = matches!(condition.as_ref(), Expr::IsNull(of) if of.as_ref() == otherwise);
+            same.then_some((otherwise, then))
+        }
+        _ => None,
+    }
+}
+
 /// The number of columns of the largest product of an expression; `digits` are those of its literals.
 fn sum_of_products(
     expr: &Expr,
@@ -267,11 +288,9 @@ fn sum_of_products(
                 _ => a.max(b),
             }
         }
-        Expr::ScalarFunction(call)
-            if call.func.name() == "coalesce"
-                && matches!(call.args.as_slice(), [_, last] if is_none_or_one(last)) =>
-        {
-            sum_of_products(&call.args[0], digits, most)?
+        of if or_else(of).is_some_and(|(_, last)| is_none_or_one(last)) => {
+            let value = or_else(of).map_or(of, |(value, _)| value);
+            sum_of_products(value, digits, most)?
         }
         Expr::ScalarFunction(call)
             if !matches!(
