@@ -132,7 +132,7 @@ fn no_literal_is_in_an_error() {
         format!("SELECT COUNT(*) FROM tax.income WHERE CAST('{secret}' AS DATE) > birth"),
         format!("SELECT COUNT(*) FROM tax.income WHERE {number} '{secret}'"),
         format!("SELECT '{secret}' '{secret}' , FROM tax.income"),
-        format!("SELECT MIN('{secret}') FROM tax.income"),
+        format!("SELECT MIN('{secret}', year) FROM tax.income"),
         format!("SELECT SUM('{secret}') FROM tax.income"),
         format!("SELECT nosuch('{secret}') FROM tax.income"),
         format!("SELECT COUNT(*) FROM tax.income LIMIT '{secret}'"),

@@ -196,7 +196,7 @@ fn refused(error: &Error) -> bool {
     matches!(
         error.code,
         Code::Unsupported | Code::NotUnique | Code::PolicyDenied
-    )
+    ) || error.code == Code::BadConfig && error.message.contains("has no privacy unit")
 }
 
 fn judge(

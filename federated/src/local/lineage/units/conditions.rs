@@ -95,8 +95,9 @@ impl Follow<'_> {
             | Expr::IsNotTrue(_)
             | Expr::IsNotFalse(_)
             | Expr::IsNotUnknown(_) => false,
-            of if or_else(of).is_some() => or_else(of)
-                .is_some_and(|(value, last)| self.nullable(value) && self.nullable(last)),
+            of if or_else(of).is_some() => {
+                or_else(of).is_some_and(|(value, last)| self.nullable(value) && self.nullable(last))
+            }
             Expr::Case(case) => {
                 let results = case.when_then_expr.iter().map(|(_, then)| then);
                 case.else_expr.as_ref().is_none_or(|of| self.nullable(of))
