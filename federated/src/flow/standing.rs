@@ -10,6 +10,8 @@
 
 mod cells;
 mod follow;
+mod groups;
+mod together;
 mod values;
 
 use super::Me;

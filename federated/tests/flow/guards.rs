@@ -288,6 +288,15 @@ fn what_cannot_be_guarded_is_refused() {
         "SELECT SUM(v) AS s FROM (SELECT points AS v FROM social.pension UNION ALL \
          SELECT -points FROM social.pension WHERE household_id <> 7) t"
             .to_owned(),
+        "SELECT a.s - b.s AS d FROM (SELECT SUM(points) AS s FROM social.pension) a CROSS JOIN \
+         (SELECT SUM(points) AS s FROM social.pension WHERE household_id <> 7) b"
+            .to_owned(),
+        "SELECT SUM(points) - (SELECT SUM(points) FROM social.pension WHERE household_id <> 7) AS d \
+         FROM social.pension"
+            .to_owned(),
+        "SELECT SUM(points) AS s FROM social.pension UNION ALL \
+         SELECT SUM(points) AS s FROM social.pension WHERE household_id <> 7"
+            .to_owned(),
     ] {
         let refused = match planned(&federation, &sql, Some(Strategy::Steps)) {
             Ok(plan) => !refusals(&federation, &plan).is_empty(),

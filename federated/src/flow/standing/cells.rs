@@ -20,7 +20,7 @@ enum Source<'a> {
 
 /// A number that is seen behind a guard: the conditions of the rows that it is over, and the atoms by which
 /// the guard withholds it.
-type Number = (Vec<(Condition, bool)>, Vec<u32>);
+type Number = (Variable, Vec<(Condition, bool)>, Vec<u32>);
 
 /// Conditions of a number, in the words of where it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,9 @@ impl<'a> Follow<'a> {
         let mut made = self.relations.get(input).cloned().unwrap_or_default();
         let scans: Vec<Scan> = made.who.keys().copied().collect();
         let values = self.values(position, input, cells, keeps_rows);
+        if let Ok(values) = &values {
+            self.lets_through(&scans, values.iter().map(|(value, ..)| *value).collect());
+        }
         for scan in scans {
             let who = made.who.remove(&scan);
             let k = self.of.k(scan);
@@ -111,11 +114,11 @@ impl<'a> Follow<'a> {
             let conditions = self.conditions(&source, *variable, &above)?;
             let cell = cells.iter().find(|cell| cell.value == *variable);
             match cell {
-                Some(cell) => list.push((conditions, cell.atoms.clone())),
+                Some(cell) => list.push((*variable, conditions, cell.atoms.clone())),
                 None if keeps_rows => {
                     return Err("the release of a number that is not guarded".to_owned());
                 }
-                None => list.push((conditions, Vec::new())),
+                None => list.push((*variable, conditions, Vec::new())),
             }
         }
         Ok(list)
@@ -259,7 +262,7 @@ impl<'a> Follow<'a> {
     /// Whether the atoms of a guard are all there are of the numbers behind it, and each number is withheld
     /// by its own.
     fn atoms(&mut self, scan: Scan, guard: &UnitGuard, values: &[Number]) {
-        let conditional = values.iter().any(|(conditions, _)| !conditions.is_empty());
+        let conditional = values.iter().any(|(_, of, _)| !of.is_empty());
         if !conditional {
             return;
         }
@@ -302,7 +305,7 @@ impl<'a> Follow<'a> {
             refuse("numbers over different parts of a group, of which not every part is counted");
             return;
         }
-        for (conditions, atoms) in values {
+        for (_, conditions, atoms) in values {
             let due: Vec<u32> = match conditions.is_empty() {
                 true => continue,
                 false => (0_u32..)

@@ -1,11 +1,10 @@
 //! The walk over a program's operators.
 
+use super::together::Shown;
 use super::values::Origins;
 use super::{Scan, Thresholds, Unguarded};
 use crate::local::lineage::{Dependencies, Who};
-use crate::plan::program::{
-    Aggregate, AggregateKind, Definitions, Expression, JoinKind, Relational, Variable, in_any_form,
-};
+use crate::plan::program::{Expression, JoinKind, Relational, Variable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Columns, and rows of fragments: [`row`].
@@ -47,9 +46,9 @@ pub(super) enum Over {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Relation {
     pub(super) who: BTreeMap<Scan, Standing>,
-    unique: Vec<Names>,
+    pub(super) unique: Vec<Names>,
     /// All that its rows have.
-    names: Names,
+    pub(super) names: Names,
 }
 
 pub(super) struct Follow<'a> {
@@ -59,9 +58,11 @@ pub(super) struct Follow<'a> {
     pub(super) found: Vec<Unguarded>,
     /// What makes every column.
     pub(super) made: Origins<'a>,
-    known: Dependencies<Variable>,
+    /// What guards let through.
+    pub(super) shown: Vec<Shown>,
+    pub(super) known: Dependencies<Variable>,
     /// What follows from a union's column that names units, where it is not NULL.
-    of_units: Vec<(Variable, Names)>,
+    pub(super) of_units: Vec<(Variable, Names)>,
 }
 
 /// The name of a fragment's rows, beside its columns.
@@ -77,6 +78,7 @@ impl<'a> Follow<'a> {
             counts: BTreeMap::new(),
             found: Vec::new(),
             made: Origins::of(of.program),
+            shown: Vec::new(),
             known: Dependencies::default(),
             of_units: Vec::new(),
         };
@@ -192,7 +194,7 @@ impl<'a> Follow<'a> {
         }
     }
 
-    fn unique_on(&self, relation: &Relation, of: &Names) -> bool {
+    pub(super) fn unique_on(&self, relation: &Relation, of: &Names) -> bool {
         let known = self.closure(of);
         relation.unique.iter().any(|set| set.is_subset(&known))
     }
@@ -203,6 +205,7 @@ impl<'a> Follow<'a> {
             let made = self.operator(position, operator);
             self.relations.push(made);
         }
+        self.together();
         if let Some(last) = self.relations.last() {
             let left: Vec<Scan> = last.who.keys().copied().collect();
             for scan in left {
@@ -218,7 +221,7 @@ impl<'a> Follow<'a> {
         self.found
     }
 
-    fn take(&self, relation: usize) -> Relation {
+    pub(super) fn take(&self, relation: usize) -> Relation {
         self.relations.get(relation).cloned().unwrap_or_default()
     }
 
@@ -342,171 +345,6 @@ impl<'a> Follow<'a> {
                 self.known.add([*b], [*a]);
                 renamed(&mut made, *a, *b);
                 renamed(&mut made, *b, *a);
-            }
-        }
-        made
-    }
-
-    fn group(&mut self, input: usize, keys: &[Variable], aggregates: &[Aggregate]) -> Relation {
-        let relation = self.take(input);
-        let set: Names = keys.iter().copied().collect();
-        let first = self.of.plan.fragments.len();
-        let (program, types) = (self.of.program, self.of.types);
-        let definitions = Definitions::of(program, types, first, input);
-        for aggregate in aggregates {
-            let made = self.counted(&relation, &set, aggregate, &definitions);
-            if !made.is_empty() {
-                self.counts.insert(aggregate.variable, made);
-            }
-        }
-        let known = self.closure(&set);
-        let mut who = BTreeMap::new();
-        for (scan, of) in &relation.who {
-            let made = match of {
-                Standing::Each(tags) if !tags.is_disjoint(&known) => {
-                    let mut named: Names = tags.intersection(&set).copied().collect();
-                    // One value of what is the same in the group.
-                    named.extend(aggregates.iter().filter_map(|aggregate| {
-                        let argument = aggregate.argument?;
-                        let same = aggregate.function == AggregateKind::Any
-                            && known.contains(&argument)
-                            && tags.contains(&argument);
-                        same.then_some(aggregate.variable)
-                    }));
-                    match named.is_empty() {
-                        true => self.many(*scan, aggregates, &set, true),
-                        false => Standing::Each(named),
-                    }
-                }
-                Standing::Each(tags) if self.one_of(*scan, tags, aggregates).is_some() => {
-                    Standing::Each(self.one_of(*scan, tags, aggregates).unwrap_or_default())
-                }
-                Standing::Each(tags) => self.many(*scan, aggregates, &set, {
-                    let mut own = self.closure(tags);
-                    for (tag, more) in &self.of_units {
-                        if own.contains(tag) {
-                            own.extend(more);
-                        }
-                    }
-                    set.is_subset(&self.closure(&own))
-                }),
-                Standing::Many { disjoint, .. } => self.many(*scan, aggregates, &set, *disjoint),
-                Standing::Unknown => Standing::Unknown,
-            };
-            who.insert(*scan, made);
-        }
-        let mut names = set.clone();
-        names.extend(aggregates.iter().map(|of| of.variable));
-        self.known.add(set.iter().copied(), names.clone());
-        Relation {
-            who,
-            unique: vec![set],
-            names,
-        }
-    }
-
-    /// The columns that are one of the units behind a group, where these are not counted: as many units are at
-    /// least different as these are.
-    fn one_of(&self, scan: Scan, tags: &Names, aggregates: &[Aggregate]) -> Option<Names> {
-        let counted = aggregates.iter().any(|of| {
-            let counts = self.counts.get(&of.variable).into_iter().flatten();
-            counts.into_iter().any(|of| of.scan == scan)
-        });
-        let named: Names = aggregates
-            .iter()
-            .filter(|of| of.function == AggregateKind::Any)
-            .filter(|of| of.argument.is_some_and(|of| tags.contains(&of)))
-            .map(|of| of.variable)
-            .collect();
-        (!counted && !named.is_empty()).then_some(named)
-    }
-
-    /// Groups of rows of several units.
-    fn many(&self, scan: Scan, aggregates: &[Aggregate], keys: &Names, disjoint: bool) -> Standing {
-        let all = Count {
-            scan,
-            over: Over::All,
-        };
-        let counts = aggregates
-            .iter()
-            .map(|of| of.variable)
-            .filter(|variable| {
-                self.counts
-                    .get(variable)
-                    .is_some_and(|list| list.contains(&all))
-            })
-            .collect();
-        Standing::Many {
-            counts,
-            rows: keys.clone(),
-            disjoint,
-        }
-    }
-
-    /// The units that an aggregate counts.
-    fn counted(
-        &self,
-        relation: &Relation,
-        keys: &Names,
-        aggregate: &Aggregate,
-        definitions: &Definitions<'_>,
-    ) -> Vec<Count> {
-        let Some(argument) = aggregate.argument else {
-            return Vec::new();
-        };
-        let argument = match definitions.get(argument).map(in_any_form) {
-            Some(Expression::Column(of)) => *of,
-            _ => argument,
-        };
-        // Of sums: `CASE WHEN flag THEN count END`.
-        let (argument, flag) = match definitions.get(argument) {
-            Some(Expression::Case { when, otherwise })
-                if matches!(otherwise.as_ref(), Expression::Null(_)) =>
-            {
-                match when.as_slice() {
-                    [(Expression::Column(flag), Expression::Column(of))] => (*of, Some(*flag)),
-                    _ => return Vec::new(),
-                }
-            }
-            _ => (argument, None),
-        };
-        let flag = flag.or(aggregate.when);
-        let over = match flag {
-            None => Over::All,
-            Some(flag) => match definitions.get(flag) {
-                Some(Expression::All(parts)) => Over::Part(parts.iter().map(literal).collect()),
-                _ => return Vec::new(),
-            },
-        };
-        let mut made = Vec::new();
-        for (scan, who) in &relation.who {
-            let counts = match (who, aggregate.function) {
-                (Standing::Each(tags), AggregateKind::CountDistinct) => tags.contains(&argument),
-                // Each row is another unit; what is NULL is not counted.
-                (Standing::Each(tags), AggregateKind::Count) => {
-                    let mut whole = keys.clone();
-                    whole.insert(argument);
-                    tags.contains(&argument) && self.unique_on(relation, &whole)
-                }
-                (Standing::Many { counts, .. }, AggregateKind::Max) => counts.contains(&argument),
-                (
-                    Standing::Many {
-                        counts,
-                        rows,
-                        disjoint: true,
-                    },
-                    AggregateKind::Sum,
-                ) => {
-                    let whole = keys.union(rows).copied().collect();
-                    counts.contains(&argument) && self.unique_on(relation, &whole)
-                }
-                _ => false,
-            };
-            if counts {
-                made.push(Count {
-                    scan: *scan,
-                    over: over.clone(),
-                });
             }
         }
         made

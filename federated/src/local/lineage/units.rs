@@ -6,6 +6,7 @@
 //! equalities) can be asked of any of its columns. It must not know of rules.
 
 mod conditions;
+mod groups;
 mod relation;
 
 use super::NotAllowed;
