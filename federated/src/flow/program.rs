@@ -13,7 +13,7 @@
 //! | ORDER BY, LIMIT | `sort_key` |
 //! | the release | `group_key` for the key of a group, which no join on other columns repeats afterwards, `output` for a row's value, `aggregate(...)` for others |
 //!
-//! A program has no thresholds yet: a department whose rules ask for more than one unit refuses it.
+//! Whether enough privacy units stand behind what is released is for [`standing`](super::standing) to see to.
 
 use super::uses::Asked;
 use super::{Examined, Me, computing, floors, needs_sizes, rules, sensitive};
