@@ -154,6 +154,21 @@ fn groups_beside_public_rows_may_be_missing() {
 }
 
 #[test]
+fn what_a_withheld_subquery_leaves_out_is_shown() {
+    // Visits need 5 and have 4: compared with NULL, nobody is left.
+    let oracle = world(2, 5);
+    let sql =
+        "SELECT COUNT(*) AS n, MAX(id) AS m FROM civil.p WHERE x > (SELECT AVG(cost) FROM tax.v)";
+    let judgement = oracle.judge(sql).unwrap();
+    let got = |n, m| batch(vec![nullable("n", &[n]), nullable("m", &[m])]);
+    let verdict = |got: &RecordBatch| oracle.compare(&judgement, got, false, false);
+    assert_eq!(verdict(&got(None, None)), Verdict::Equal);
+    let shows = verdict(&got(Some(5), Some(6)));
+    assert!(matches!(shows, Verdict::Shows(_)), "{shows:?}");
+    assert_eq!(verdict(&got(Some(4), None)), Verdict::Undecided);
+}
+
+#[test]
 fn floating_point_is_nearly_equal() {
     let sql = "SELECT city, AVG(id) AS m FROM civil.p GROUP BY city";
     let got = |mean: f64| {

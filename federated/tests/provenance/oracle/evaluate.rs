@@ -46,6 +46,8 @@ pub struct Evaluator<'a> {
     pub loose: bool,
     /// Their order does.
     pub loose_order: bool,
+    /// Numbers depend on a subquery that is withheld by itself.
+    pub loose_values: bool,
     units: HashMap<Vec<ScalarValue>, u32>,
 }
 
@@ -61,6 +63,7 @@ impl<'a> Evaluator<'a> {
             nodes: 0,
             loose: false,
             loose_order: false,
+            loose_values: false,
             units: HashMap::new(),
         }
     }

@@ -109,6 +109,8 @@ impl Evaluator<'_> {
                 };
             }
         }
+        let asked = scans.iter().any(|scan| self.scans[*scan].k > 1);
+        self.loose_values |= place.scalar && !place.released && asked;
         if place.released {
             for scan in scans {
                 self.judged[scan] = true;
@@ -116,7 +118,7 @@ impl Evaluator<'_> {
             result.people = vec![Rc::default(); result.rows()];
         }
         let shown: Vec<bool> = verdicts.iter().map(|verdict| verdict.shown).collect();
-        if withheld && place.released {
+        if place.released {
             self.groups.extend(verdicts);
         }
         match withheld && !stays {

@@ -75,16 +75,19 @@ impl Oracle {
     /// What fails in the clear, and what the oracle does not know, by name.
     pub fn judge(&self, sql: &str) -> Result<Judgement, String> {
         let plan = self.engine.plan(sql)?;
-        let clear = Evaluator::new(&self.engine, false).root(&plan)?;
+        let mut open = Evaluator::new(&self.engine, false);
+        let clear = open.root(&plan)?;
         let mut run = Evaluator::new(&self.engine, true);
         let expected = run.root(&plan)?;
         Ok(Judgement {
             clear: clear.batch()?,
             expected: expected.batch()?,
             groups: run.groups,
+            clear_groups: open.groups,
             scans: run.scans,
             origins: expected.columns.iter().map(|c| c.origin).collect(),
             loose: run.loose,
+            loose_values: run.loose_values,
             loose_order: run.loose_order,
         })
     }

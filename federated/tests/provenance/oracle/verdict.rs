@@ -49,7 +49,7 @@ pub struct CellVerdict {
     pub conditional: bool,
     /// Whether it is released.
     pub shown: bool,
-    /// The clear value.
+    /// What it is, if it is released: over the rows that a subquery that is withheld leaves.
     pub value: ScalarValue,
 }
 
@@ -62,12 +62,17 @@ pub struct Judgement {
     pub expected: RecordBatch,
     /// Every outermost group.
     pub groups: Vec<GroupVerdict>,
+    /// The same where nothing is withheld, no subquery either.
+    pub clear_groups: Vec<GroupVerdict>,
     /// The occurrences of tables with units.
     pub scans: Vec<Scan>,
     /// Where each column comes from.
     pub origins: Vec<Origin>,
     /// Whether withholding one cell can bring or take rows.
     pub loose: bool,
+    /// Whether a subquery inside of a group is withheld below k: one that is withheld more often gives
+    /// numbers that are neither the clear nor the expected ones.
+    pub loose_values: bool,
     /// Whether it can change the order.
     pub loose_order: bool,
 }
