@@ -5,7 +5,7 @@ use crate::federation::federation;
 use crate::permitted::{check, planned};
 use veilgate_federated::error::Code;
 use veilgate_federated::plan::program::{AggregateKind, Expression, Program, Relational};
-use veilgate_federated::plan::{JointPlan, Operator, Validated};
+use veilgate_federated::plan::{Encoding, JointPlan, Operator, Validated};
 use veilgate_federated::planner::{Federation, Strategy};
 use veilgate_federated::policy::Leakage;
 
@@ -288,6 +288,17 @@ fn what_cannot_be_guarded_is_refused() {
         "SELECT SUM(v) AS s FROM (SELECT points AS v FROM social.pension UNION ALL \
          SELECT -points FROM social.pension WHERE household_id <> 7) t"
             .to_owned(),
+        // Picks below other operators.
+        "SELECT SUM(v) AS s FROM (SELECT CASE WHEN household_id = 7 THEN points ELSE 2 * points END AS v \
+         FROM social.pension UNION ALL SELECT household_id FROM civil.residents) t"
+            .to_owned(),
+        "SELECT SUM(s) AS s FROM (SELECT person_id, SUM(CASE WHEN household_id = 7 THEN points \
+         ELSE 2 * points END) AS s FROM social.pension GROUP BY person_id) t"
+            .to_owned(),
+        "SELECT SUM(t.v) AS s FROM (SELECT r.person_id, CASE WHEN r.household_id = 7 THEN p.points \
+         ELSE 2 * p.points END AS v FROM civil.residents r JOIN social.pension p \
+         ON r.person_id = p.person_id) t JOIN tax.income i ON i.person_id = t.person_id"
+            .to_owned(),
         "SELECT a.s - b.s AS d FROM (SELECT SUM(points) AS s FROM social.pension) a CROSS JOIN \
          (SELECT SUM(points) AS s FROM social.pension WHERE household_id <> 7) b"
             .to_owned(),
@@ -337,4 +348,51 @@ fn a_key_of_another_owner_is_not_believed() {
         _ => false,
     });
     assert!(!said);
+}
+
+/// Two units that share a short tag would count as one.
+#[test]
+fn short_tags_are_refused_by_their_owners() {
+    let federation = federation(Leakage::Sizes);
+    let sql = "SELECT r.district, COUNT(*) AS n FROM civil.residents r JOIN tax.income i \
+               ON r.person_id = i.person_id GROUP BY r.district";
+    let mut plan = planned(&federation, sql, Some(Strategy::Aligned)).unwrap();
+    assert_eq!(refusals(&federation, &plan), []);
+    let mut short = 0;
+    for column in plan.fragments.iter_mut().flat_map(|of| &mut of.columns) {
+        if let Encoding::KeyTag { bits, .. } = &mut column.encoding {
+            *bits = 56;
+            short += 1;
+        }
+    }
+    assert_eq!(short, 2);
+    let refused = refusals(&federation, &plan);
+    assert_eq!(refused.len(), 2, "{refused:?}");
+    assert!(
+        refused.iter().all(|(_, of)| of.contains("56 bits")),
+        "{refused:?}"
+    );
+}
+
+/// How small an input may look is for its owner to say, whatever size a plan declares.
+#[test]
+fn a_size_below_the_floor_of_its_owner_is_refused() {
+    let mut federation = federation(Leakage::None);
+    let sql = "SELECT r.district, COUNT(*) AS n FROM civil.residents r JOIN tax.income i \
+               ON r.person_id = i.person_id GROUP BY r.district";
+    let plan = steps(&federation, sql);
+    assert_eq!(refusals(&federation, &plan), []);
+    for member in &mut federation.members {
+        if member.department == "tax"
+            && let Some(policy) = &mut member.policy
+        {
+            policy.min_rows = 1 << 40;
+        }
+    }
+    let refused = refusals(&federation, &plan);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(
+        refused[0].0 == "tax" && refused[0].1.contains("padded to"),
+        "{refused:?}"
+    );
 }

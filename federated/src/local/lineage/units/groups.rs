@@ -150,9 +150,10 @@ impl Follow<'_> {
         }
         // Groups of groups are over what those are over.
         for of in attributes(&argument) {
-            if self.mixed.contains(&of) {
-                self.mixed.insert(attribute);
-            }
+            self.inherits(attribute, of);
+        }
+        if function == "count" {
+            self.unusual.remove(&attribute);
         }
         let texts: Vec<Condition> = conditions.iter().map(ToString::to_string).collect();
         if !texts.is_empty() {

@@ -80,6 +80,16 @@ impl<'a> Follow<'a> {
         self.next
     }
 
+    /// What is made of a value is as mixed, and as unusual.
+    pub(super) fn inherits(&mut self, made: Attribute, of: Attribute) {
+        if self.mixed.contains(&of) {
+            self.mixed.insert(made);
+        }
+        if let Some(why) = self.unusual.get(&of).copied() {
+            self.unusual.insert(made, why);
+        }
+    }
+
     pub(super) fn plan(&mut self, plan: &LogicalPlan) -> Result<Relation> {
         let mut made = match plan {
             LogicalPlan::TableScan(scan) => self.scan(scan)?,
@@ -129,6 +139,11 @@ impl<'a> Follow<'a> {
     fn union(&mut self, inputs: Vec<Relation>, schema: DFSchemaRef) -> Relation {
         let columns: Vec<Attribute> = schema.fields().iter().map(|_| self.fresh()).collect();
         self.null.extend(&columns);
+        for input in &inputs {
+            for (column, of) in columns.iter().zip(&input.columns) {
+                self.inherits(*column, *of);
+            }
+        }
         let nothing =
             |attribute: &Attribute| matches!(self.computed.get(attribute), Some(of) if is_null(of));
         let mut who = BTreeMap::new();
@@ -258,9 +273,7 @@ impl<'a> Follow<'a> {
         let mut conditions = Vec::new();
         for of in attributes(&expanded) {
             conditions.extend(self.conditions.get(&of).cloned().unwrap_or_default());
-            if self.mixed.contains(&of) {
-                self.mixed.insert(attribute);
-            }
+            self.inherits(attribute, of);
         }
         if !conditions.is_empty() {
             self.conditions.insert(attribute, conditions);
